@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * An encryption endpoint: the state machine behind the protocol and the ioctl, as functions from one
+ * snapshot to the next. docs/architecture.md has the picture; DEK management protocol: docs/protocol.md.
+ *
+ * How a shim makes a change, always under the endpoint's command lock:
+ *   1. call a function below; it fills `struct dek_change` and touches nothing readers can see;
+ *   2. if change.next: publish it (rcu_assign_pointer or the like), then dek_endpoint_published(); from
+ *      here new I/O to the LBAs that change finds DEK_WAIT;
+ *   3. if change.drain_count: wait until no I/O that was looked up before the publication overlaps
+ *      change.drain[] (bounded, killable);
+ *   4. dek_endpoint_drained() (or, if the wait was given up, dek_endpoint_gave_up()): completes the
+ *      response block and may bring one more snapshot to publish, which lets the waiting I/O go;
+ *   5. dek_change_reclaim() after a grace period (call_rcu; no command waits for one).
+ * I/O that waits is looked up afresh after every publication.
+ *
+ * A command that gave up (BUSY) leaves its hold in place until the old I/O has gone: the shim calls
+ * dek_endpoint_drained() for it when that happens by itself (change stays the shim's to keep), so an
+ * abandoned controller blocks nobody for ever; sending the command again answers Success then.
+ *
+ * Threading: every function here needs the command lock. Ownership: dek_endpoint_create() gives one
+ * reference to the caller; the block is the caller's, read and overwritten in place; keys in it are the
+ * caller's to wipe.
+ */
+#ifndef DEK_CORE_ENDPOINT_H
+#define DEK_CORE_ENDPOINT_H
+
+#include "snapshot.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct dek_endpoint;
+
+struct dek_endpoint_config {
+	__u8 uuid[DEK_UUID_SIZE];
+	__u64 first; /* LBAs served: [first, first + count) */
+	__u64 count;
+	__u32 data_unit; /* bytes; alignment of maps, and the only unit associations may have */
+	const char *class_name; /* not copied: "EHBA" */
+	enum dek_fence fence;
+	bool recovering; /* a new life of a volume that had keys: unmapped and fenced ranges wait */
+	__u32 max_associations;
+	__u32 max_ranges;
+	const struct dek_engine_ops *ops;
+	void *shim;
+};
+
+/* Room for every range of an Update, old and new map. */
+#define DEK_DRAIN_MAX (2 * DEK_MAX_RANGES)
+
+struct dek_change {
+	struct dek_snapshot *next; /* NULL: nothing to publish */
+	struct dek_reclaim *reclaim; /* what the previous snapshot used and this one does not */
+	struct dek_range drain[DEK_DRAIN_MAX];
+	__u32 drain_count; /* 0: nothing to wait for; DEK_DRAIN_ALL: everything in flight */
+	__u64 hold; /* identifies the unfinished change to dek_endpoint_drained(); 0: none */
+	enum dek_event_type event; /* to announce once finished; 0: none */
+	__u64 handle; /* the association concerned, or 0 */
+};
+#define DEK_DRAIN_ALL (~0u)
+
+/* NULL: out of memory or config not valid (unit, empty or overflowing range). Starts unmapped, generation 0. */
+struct dek_endpoint *dek_endpoint_create(const struct dek_endpoint_config *config);
+/* No reader may be left. Drops every association; keys are wiped. */
+void dek_endpoint_destroy(struct dek_endpoint *ep);
+
+/* The snapshot to publish first, and at any time the newest one. */
+struct dek_snapshot *dek_endpoint_current(struct dek_endpoint *ep);
+
+/*
+ * One command block, answered in place (sealed) unless change->hold is set: then the answer is written by
+ * dek_endpoint_drained()/gave_up(). Never fails otherwise: every outcome is a status in the block.
+ */
+void dek_endpoint_command(struct dek_endpoint *ep, __u8 block[DEK_BLOCK_SIZE], struct dek_change *change);
+
+/* The must-encrypt map: 0 or -errno as in dek/ioctl.h, DEK_IOC_MAP. Only COMMIT fills `change`. */
+int dek_endpoint_map(struct dek_endpoint *ep, const struct dek_ioc_map *page, struct dek_change *change);
+
+int dek_endpoint_quiesce(struct dek_endpoint *ep, __u64 first, __u64 count, __u64 *token, struct dek_change *change);
+int dek_endpoint_release(struct dek_endpoint *ep, __u64 token, struct dek_change *change);
+int dek_endpoint_yield(struct dek_endpoint *ep, __u64 token, __u64 first, __u64 count, struct dek_change *change);
+int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct dek_change *change);
+/* EBUSY: a range or association would be cut. */
+int dek_endpoint_resize(struct dek_endpoint *ep, __u64 count, struct dek_change *change);
+/* The deadline for keys has passed, or all have come: fenced and unmapped ranges stop waiting. */
+int dek_endpoint_recovered(struct dek_endpoint *ep, struct dek_change *change);
+
+void dek_endpoint_published(struct dek_endpoint *ep, struct dek_change *change);
+/*
+ * The old I/O has gone. `block` may be NULL when nobody is waiting for the answer. Fills `after` with the
+ * snapshot that opens the hold.
+ */
+void dek_endpoint_drained(struct dek_endpoint *ep, __u64 hold, __u8 *block, struct dek_change *after);
+/* The wait was given up: the block, if any, is answered BUSY. For a quiesce: the hold is lifted (`after`). */
+void dek_endpoint_gave_up(struct dek_endpoint *ep, __u64 hold, __u8 *block, struct dek_change *after);
+void dek_change_reclaim(struct dek_change *change);
+
+/* Lists. Each returns false at the end. */
+bool dek_endpoint_next_association(struct dek_endpoint *ep, __u64 above, struct dek_association_entry *out);
+bool dek_endpoint_next_token(struct dek_endpoint *ep, __u64 above, struct dek_token_entry *out);
+/* Fills what the core knows of a list entry: IDs, bounds, counts, unit, fence, flags. */
+void dek_endpoint_describe(struct dek_endpoint *ep, struct dek_list_entry *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
