@@ -32,7 +32,7 @@ report() {
 build() {
     local folder=$1 log="$logs/build-${1##*/}.log"
     shift
-    if cmake -S . -B "$folder" -G Ninja "$@" >"$log" 2>&1 && nice ninja -C "$folder" >>"$log" 2>&1; then
+    if cmake -S . -B "$folder" -G Ninja -DBUILD_TESTING=ON "$@" >"$log" 2>&1 && nice ninja -C "$folder" >>"$log" 2>&1; then
         note_result "build $folder" 0
     else
         tail -n 60 "$log"
