@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """An exported volume with encryption, against qemu-storage-daemon's LUKS FUSE export and against the same shim
 without encryption: volume.py BUILD-FOLDER [ROUNDS]. All three are FUSE files over tmpfs, driven by the same

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Every source file names its licence in an SPDX line, the right one for its folder; no function is longer than
 100 lines and no file than 600 (ctags, where it is installed, finds the functions)."""

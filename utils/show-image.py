@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Draws what lies in a raw image: show-image.py IMAGE [COLUMNS]. Looks at the bytes alone and knows no key: a block
 whose bytes are evenly spread reads as cipher, anything else that is not zero as plain."""
