@@ -16,7 +16,16 @@
  *
  * A command that gave up (BUSY) leaves its hold in place until the old I/O has gone: the shim calls
  * dek_endpoint_drained() for it when that happens by itself (change stays the shim's to keep), so an
- * abandoned controller blocks nobody for ever; sending the command again answers Success then.
+ * abandoned controller blocks nobody for ever; sending the command again answers Success then. Sent again
+ * before that, it comes back with the same hold and drain[] and next NULL: wait again, as in step 3. Both
+ * waits may end in dek_endpoint_drained(); a hold that is no longer known is ignored there (a block is
+ * answered Success all the same: what it waited for has happened).
+ *
+ * The lock may be let go between steps 2 and 4. What arrives meanwhile: a different command on the same
+ * association, or one that adds LBAs which an unfinished command holds: Busy. Yield there: EBUSY. Quiesce,
+ * Release and the fence: at any time. A new map: at any time; until its own drain is over, Associate and
+ * Update answer Busy. A second map takes over the unfinished drain of the first. Release of a token whose
+ * Quiesce still drains lifts it.
  *
  * Threading: every function here needs the command lock. Ownership: dek_endpoint_create() gives one
  * reference to the caller; the block is the caller's, read and overwritten in place; keys in it are the
@@ -47,7 +56,7 @@ struct dek_endpoint_config {
 	void *shim;
 };
 
-/* Room for every range of an Update, old and new map. */
+/* Room for every range of an Update, old and new map. About 2 KiB: not for a kernel's stack. */
 #define DEK_DRAIN_MAX (2 * DEK_MAX_RANGES)
 
 struct dek_change {
@@ -55,8 +64,8 @@ struct dek_change {
 	struct dek_reclaim *reclaim; /* what the previous snapshot used and this one does not */
 	struct dek_range drain[DEK_DRAIN_MAX];
 	__u32 drain_count; /* 0: nothing to wait for; DEK_DRAIN_ALL: everything in flight */
-	__u64 hold; /* identifies the unfinished change to dek_endpoint_drained(); 0: none */
-	enum dek_event_type event; /* to announce once finished; 0: none */
+	__u64 hold; /* identifies the unfinished change to dek_endpoint_drained(); 0: none; a quiesce's: its token */
+	enum dek_event_type event; /* to announce now; 0: none. With a hold, it comes from dek_endpoint_drained() */
 	__u64 handle; /* the association concerned, or 0 */
 };
 #define DEK_DRAIN_ALL (~0u)
@@ -65,6 +74,9 @@ struct dek_change {
 struct dek_endpoint *dek_endpoint_create(const struct dek_endpoint_config *config);
 /* No reader may be left. Drops every association; keys are wiped. */
 void dek_endpoint_destroy(struct dek_endpoint *ep);
+
+/* Drawn at random when the endpoint was made; never 0. */
+__u64 dek_endpoint_id(const struct dek_endpoint *ep);
 
 /* The snapshot to publish first, and at any time the newest one. */
 struct dek_snapshot *dek_endpoint_current(struct dek_endpoint *ep);
@@ -75,29 +87,44 @@ struct dek_snapshot *dek_endpoint_current(struct dek_endpoint *ep);
  */
 void dek_endpoint_command(struct dek_endpoint *ep, __u8 block[DEK_BLOCK_SIZE], struct dek_change *change);
 
-/* The must-encrypt map: 0 or -errno as in dek/ioctl.h, DEK_IOC_MAP. Only COMMIT fills `change`. */
+/*
+ * The must-encrypt map: 0 or -errno as in dek/ioctl.h, DEK_IOC_MAP; also -ENOMEM, and -EINVAL for unknown flags
+ * or kinds, fields that must be zero, generation 0. Only COMMIT fills `change`; when its drain is given
+ * up the caller answers EAGAIN. The uuid is not looked at.
+ */
 int dek_endpoint_map(struct dek_endpoint *ep, const struct dek_ioc_map *page, struct dek_change *change);
 
+/*
+ * 0 or -errno as in dek/ioctl.h; also -EINVAL (empty, outside the endpoint, not aligned to the data unit,
+ * no such fence), -ENOMEM, -E2BIG (yield: more ranges than max_ranges), -ENOSPC (quiesce: DEK_HOLDS_MAX).
+ * Release, set_fence to what it is and recovered() twice never fail for want of memory. Yield under a token
+ * that still drains, or where a command is unfinished: -EBUSY.
+ */
 int dek_endpoint_quiesce(struct dek_endpoint *ep, __u64 first, __u64 count, __u64 *token, struct dek_change *change);
 int dek_endpoint_release(struct dek_endpoint *ep, __u64 token, struct dek_change *change);
 int dek_endpoint_yield(struct dek_endpoint *ep, __u64 token, __u64 first, __u64 count, struct dek_change *change);
 int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct dek_change *change);
-/* EBUSY: a range or association would be cut. */
+/* -EBUSY: a range, association, token or unfinished command would be cut. -EINVAL: empty, overflow. */
 int dek_endpoint_resize(struct dek_endpoint *ep, __u64 count, struct dek_change *change);
 /* The deadline for keys has passed, or all have come: fenced and unmapped ranges stop waiting. */
 int dek_endpoint_recovered(struct dek_endpoint *ep, struct dek_change *change);
 
+/* change->next, which must not be NULL, is the endpoint's current snapshot from here. */
 void dek_endpoint_published(struct dek_endpoint *ep, struct dek_change *change);
 /*
  * The old I/O has gone. `block` may be NULL when nobody is waiting for the answer. Fills `after` with the
  * snapshot that opens the hold.
  */
 void dek_endpoint_drained(struct dek_endpoint *ep, __u64 hold, __u8 *block, struct dek_change *after);
-/* The wait was given up: the block, if any, is answered BUSY. For a quiesce: the hold is lifted (`after`). */
+/*
+ * The wait was given up: the block, if any, is answered BUSY. For a quiesce: the hold is lifted (`after`).
+ * drained() and gave_up() allocate nothing and cannot fail.
+ */
 void dek_endpoint_gave_up(struct dek_endpoint *ep, __u64 hold, __u8 *block, struct dek_change *after);
+/* Frees what the change replaced. Needs no lock and may run in any context; the endpoint may be gone. */
 void dek_change_reclaim(struct dek_change *change);
 
-/* Lists. Each returns false at the end. */
+/* Lists: the first with a handle or token greater than `above`. Each returns false at the end. */
 bool dek_endpoint_next_association(struct dek_endpoint *ep, __u64 above, struct dek_association_entry *out);
 bool dek_endpoint_next_token(struct dek_endpoint *ep, __u64 above, struct dek_token_entry *out);
 /* Fills what the core knows of a list entry: IDs, bounds, counts, unit, fence, flags. */

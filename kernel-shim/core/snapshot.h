@@ -40,8 +40,9 @@ struct dek_association {
 	void *engine; /* the shim's prepared key (struct dek_engine_ops) */
 	const struct dek_engine_ops *ops;
 	void *shim; /* argument of ops */
+	struct dek_association *dropped; /* the core's: links what a change no longer shows */
 	__u32 map_count;
-	struct dek_range map[DEK_MAX_RANGES];
+	struct dek_range map[DEK_MAX_RANGES]; /* neighbours joined */
 };
 
 /* What the shim's cipher does for the core. Called under the command lock; may sleep. */
@@ -53,12 +54,16 @@ struct dek_engine_ops {
 	/* The last hold is gone; from any context. The core wipes a->key itself. */
 	void (*key_drop)(void *shim, struct dek_association *a);
 	/*
-	 * Fill `key` from a wrapped blob or a keyring reference. NULL, or NOT_CAPABLE: the endpoint takes
-	 * no such blob. INVALID_KEY: no such KEK or key, or the tag is wrong.
+	 * Fill `key` from a wrapped blob, a keyring reference or (cmd->blob.present false) the key ID alone.
+	 * NULL, or NOT_CAPABLE: the endpoint takes no such blob. INVALID_KEY: no such KEK or key, or the tag
+	 * is wrong. NO_MEMORY, INVALID_HW_STATE, BUSY: as they say.
 	 */
 	enum dek_status (*key_resolve)(void *shim, const struct dek_command *cmd, __u8 key[DEK_KEY_DATA_SIZE],
 				       __u8 *key_length);
-	/* May a new key be taken now? OK, BUSY, INVALID_HW_STATE or NO_MEMORY (capacity). Query asks too. */
+	/*
+	 * May a new key be taken now? OK, BUSY, INVALID_HW_STATE, NOT_CAPABLE or NO_MEMORY (capacity). NULL:
+	 * always OK. Query asks too, with a geometry that says only the endpoint's data unit.
+	 */
 	enum dek_status (*ready)(void *shim, const struct dek_geometry *geometry);
 	/* n bytes of cryptographic randomness. */
 	void (*random)(void *shim, void *out, size_t n);
@@ -66,6 +71,12 @@ struct dek_engine_ops {
 
 static inline void dek_association_get(struct dek_association *a) { dek_ref_get(&a->refs); }
 void dek_association_put(struct dek_association *a);
+
+/*
+ * Quiesce tokens and unfinished commands together, per endpoint. Few, because lifting one must never
+ * fail: a snapshot has room for all of them, and each brings the memory for the snapshot without it.
+ */
+#define DEK_HOLDS_MAX 128u
 
 /* What becomes of a piece of I/O. */
 enum dek_verdict {
@@ -107,7 +118,10 @@ bool dek_snapshot_recovering(const struct dek_snapshot *s);
 /* Any encrypted range without a key and not yielded? O(1). */
 bool dek_snapshot_has_fenced(const struct dek_snapshot *s);
 
-/* The first range at or beyond lba, for lists; false: none. Neighbours of one association are joined. */
+/*
+ * The first range that ends beyond lba, for lists; false: none. Neighbours of one association are joined.
+ * out->held: somewhere in it I/O is kept waiting.
+ */
 bool dek_snapshot_next(const struct dek_snapshot *s, __u64 lba, struct dek_range_entry *out);
 
 #ifdef __cplusplus

@@ -200,7 +200,7 @@ struct dek_association_entry {
 	__u8 algorithm;
 	__u8 mode;
 	__u8 key_length; /* bytes */
-	__u8 draining;	 /* 1: superseded or disassociated, I/O under way still holds it */
+	__u8 draining;	 /* 1: an unfinished command concerns it, I/O under way is waited for */
 };
 #define DEK_ASSOCIATIONS_PAGE 100u
 struct dek_ioc_associations {
