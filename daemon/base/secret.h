@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "result.h"
+#include "base/result.h"
 
 namespace dek {
 
