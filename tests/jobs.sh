@@ -127,6 +127,6 @@ job_bench() {
 
 job_soak() {
     setup build run test || return
-    build build && DEK_SOAK=1 run_ctest build -L slow --timeout 7200
+    DEK_SOAK=1 build build && run_ctest build -L slow --timeout 7200
     FUZZ_SECONDS=900 job_fuzz
 }
