@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which of two copies is the header, and in which order they are replaced.
+#include "volume/survey.h"
+
+#include <algorithm>
+#include <string>
+
+#include "volume/medium.h"
+#include "volume/rule.h"
+#include "volume/sniff.h"
+
+namespace dek::volume {
+namespace {
+
+// A header tells where it lies, so that a partition's is not taken for the whole disk's.
+Result<Copy> belonging(Result<Copy> copy, const Location& at) {
+    if (copy && copy->header.place != Place::detached && copy->header.header_lba * 512 != at.byte)
+        return fail(Errc::not_found, "the dekstack header here says that it belongs at LBA " +
+                                         std::to_string(copy->header.header_lba) +
+                                         ": it is of a partition or of another device");
+    return copy;
+}
+
+Result<Copy> newest_of(const std::array<Sniffed, 2>& found, const Location& at) {
+    const Sniffed &a = found[0], &b = found[1];
+    const bool whole_a = a.state == CopyState::valid, whole_b = b.state == CopyState::valid;
+    if (!whole_a && !whole_b)
+        return broken(a.state == CopyState::torn ? a.flaw : b.flaw);
+    if (whole_a && whole_b && a.sequence == b.sequence && !std::ranges::equal(a.bytes, b.bytes))
+        return fail(Errc::corrupt, "the two copies of the header have the same sequence number and "
+                                   "differ: one of them was edited on disk");
+    // Both are decoded: what tearing cannot explain is not got around by taking the other one.
+    std::array<Result<Copy>, 2> copies{fail(Errc::not_found, ""), fail(Errc::not_found, "")};
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        if (found[i].state != CopyState::valid)
+            continue;
+        copies[i] = decode(found[i].bytes);
+        if (!copies[i])
+            return std::move(copies[i]);
+    }
+    const std::size_t newest = whole_b && (!whole_a || b.sequence > a.sequence) ? 1 : 0;
+    return belonging(std::move(copies[newest]), at);
+}
+
+Result<void> write_durably(int fd, std::uint64_t byte, std::span<const std::uint8_t> bytes) {
+    if (auto written = write_bytes(fd, byte, bytes); !written)
+        return written;
+    return make_durable(fd);
+}
+
+// Nobody sees a header until its first block, which has the magic, is there.
+Result<void> write_head_last(const Location& at, std::uint64_t byte, std::size_t block,
+                             std::span<const std::uint8_t> copy) {
+    if (auto body = write_durably(at.fd, byte + block, copy.subspan(block)); !body)
+        return body;
+    return write_durably(at.fd, byte, copy.first(block));
+}
+
+Result<void> clear_heads(const Location& at, std::size_t block) {
+    for (const std::uint64_t byte : copy_bytes)
+        if (auto cleared = write_zeros(at.fd, at.byte + byte, block); !cleared)
+            return cleared;
+    return make_durable(at.fd);
+}
+
+} // namespace
+
+const char* copy_state_name(CopyState state) {
+    switch (state) {
+    case CopyState::empty:
+        return "empty";
+    case CopyState::torn:
+        return "torn";
+    case CopyState::valid:
+        break;
+    }
+    return "valid";
+}
+
+Result<Survey> survey(const Location& at) {
+    std::array<std::vector<std::uint8_t>, 2> bytes;
+    std::array<Sniffed, 2> found;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        auto read = read_bytes(at.fd, at.byte + copy_bytes[i], copy_max_bytes);
+        if (!read)
+            return tl::unexpected<Error>(read.error());
+        bytes[i] = std::move(*read);
+        found[i] = sniff(bytes[i]);
+    }
+    return Survey{{found[0].state, found[1].state},
+                  {found[0].sequence, found[1].sequence},
+                  newest_of(found, at)};
+}
+
+Result<void> replace(const Location& at, const Survey& old, const std::vector<std::uint8_t>& copy) {
+    const auto block = atomic_bytes(at.fd);
+    if (!block)
+        return tl::unexpected<Error>(block.error());
+    const std::size_t first = old.sequences[0] > old.sequences[1] ? 1 : 0;
+    if (old.newest) {
+        if (auto written = write_durably(at.fd, at.byte + copy_bytes[first], copy); !written)
+            return written;
+        return write_durably(at.fd, at.byte + copy_bytes[1 - first], copy);
+    }
+    if (old.states[0] != CopyState::empty || old.states[1] != CopyState::empty)
+        if (auto cleared = clear_heads(at, *block); !cleared)
+            return cleared;
+    if (auto written = write_head_last(at, at.byte + copy_a_byte, *block, copy); !written)
+        return written;
+    return write_durably(at.fd, at.byte + copy_b_byte, copy);
+}
+
+Result<Found> read(const Location& at) {
+    auto looked = survey(at);
+    if (!looked)
+        return tl::unexpected<Error>(looked.error());
+    if (!looked->newest)
+        return tl::unexpected<Error>(looked->newest.error());
+    const auto [a, b] = looked->states;
+    return Found{std::move(*looked->newest), a != CopyState::valid || b != CopyState::valid, a, b};
+}
+
+Result<void> write(const Location& at, const Header& header, const Secret& first_key) {
+    const auto copy = encode(header, first_key);
+    if (!copy)
+        return tl::unexpected<Error>(copy.error());
+    if (header.place != Place::detached && header.header_lba * 512 != at.byte)
+        return fail(Errc::invalid_argument, "the header is to be written elsewhere than it says");
+    const auto old = survey(at);
+    if (!old)
+        return tl::unexpected<Error>(old.error());
+    if (!old->newest && old->newest.error().code != Errc::not_found)
+        return tl::unexpected<Error>(old->newest.error());
+    if (!old->newest && old->highest() != 0)
+        return fail(Errc::exists, old->newest.error().reason + "; it has to be erased first");
+    if (old->newest && old->newest->header.uuid != header.uuid)
+        return fail(Errc::exists,
+                    "the header of another volume, " + old->newest->header.name + ", lies there");
+    if (header.sequence <= old->highest())
+        return fail(Errc::refused,
+                    "the header on the medium is as new as the one to be written, or "
+                    "newer: its sequence number is " +
+                        std::to_string(old->highest()));
+    return replace(at, *old, *copy);
+}
+
+namespace {
+
+// The copy that is the header goes last, and of each copy the magic goes first.
+Result<void> erase_copies(const Location& at, const Survey& old, std::size_t block) {
+    const std::size_t last = old.sequences[1] > old.sequences[0] ? 1 : 0;
+    const std::uint64_t first_byte = at.byte + copy_bytes[1 - last];
+    const std::uint64_t last_byte = at.byte + copy_bytes[last];
+    for (const std::uint64_t byte : {first_byte, last_byte}) {
+        if (auto done = write_zeros(at.fd, byte, block); !done)
+            return done;
+        if (auto done = make_durable(at.fd); !done)
+            return done;
+    }
+    for (const std::uint64_t byte : {first_byte, last_byte})
+        if (auto done = write_zeros(at.fd, byte, copy_max_bytes); !done)
+            return done;
+    return {};
+}
+
+// What a header claims of itself does not decide how much is zeroed beyond the 256 KiB of any.
+std::uint64_t end_of_place(const Location& at, const Survey& old) {
+    const bool leading = old.newest && old.newest->header.place == Place::leading;
+    return place_lbas(leading || at.header_file ? Place::leading : Place::in_place) * 512;
+}
+
+} // namespace
+
+Result<void> erase(const Location& at) {
+    const auto old = survey(at);
+    if (!old)
+        return tl::unexpected<Error>(old.error());
+    const auto block = atomic_bytes(at.fd);
+    if (!block)
+        return tl::unexpected<Error>(block.error());
+    if (auto copies = erase_copies(at, *old, *block); !copies)
+        return copies;
+    const std::uint64_t journal = end_of_place(at, *old) - journal_byte;
+    if (auto zeroed = write_zeros(at.fd, at.byte + journal_byte, journal); !zeroed)
+        return zeroed;
+    return make_durable(at.fd);
+}
+
+std::vector<std::uint64_t> probe_lbas(std::uint64_t device_lbas) {
+    std::vector<std::uint64_t> lbas;
+    if (device_lbas < header_lbas)
+        return lbas;
+    const std::uint64_t last = device_lbas - header_lbas;
+    for (const std::uint64_t lba : {std::uint64_t{0}, std::uint64_t{1024}, last, last / 8 * 8})
+        if (lba <= last && std::find(lbas.begin(), lbas.end(), lba) == lbas.end())
+            lbas.push_back(lba);
+    return lbas;
+}
+
+} // namespace dek::volume
