@@ -91,8 +91,6 @@ tl::expected<std::vector<dek_range>, std::string> parse_list(std::string_view te
 tl::expected<LunMap, std::string> LunMap::parse(std::string_view text, std::uint64_t size) {
     if (text.empty())
         return tl::unexpected(std::string("no ranges were given"));
-    if (size == UINT64_MAX)
-        size--; // LBAs end at 2^64 - 2
     if (text == "all" && size == 0)
         return tl::unexpected(
             std::string("\"all\" needs a device whose size is known, and here it is not"));

@@ -100,17 +100,17 @@ static inline void dek_put_le16(void *p, __u16 v)
 {
 	__u8 *b = (__u8 *)p;
 
-	b[0] = (__u8)v;
-	b[1] = (__u8)(v >> 8);
+	b[0] = (__u8)(v & 0xff);
+	b[1] = (__u8)(v >> 8 & 0xff);
 }
 static inline void dek_put_le32(void *p, __u32 v)
 {
-	dek_put_le16(p, (__u16)v);
+	dek_put_le16(p, (__u16)(v & 0xffff));
 	dek_put_le16((__u8 *)p + 2, (__u16)(v >> 16));
 }
 static inline void dek_put_le64(void *p, __u64 v)
 {
-	dek_put_le32(p, (__u32)v);
+	dek_put_le32(p, (__u32)(v & 0xffffffff));
 	dek_put_le32((__u8 *)p + 4, (__u32)(v >> 32));
 }
 
