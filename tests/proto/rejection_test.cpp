@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One generator for each rejection rule: a valid block with that rule broken and nothing else,
-// sealed again. The names are those of docs/protocol.md, "Order of checks".
+// sealed again. The rules are those of docs/protocol.md, "Order of checks".
 #include <catch2/catch.hpp>
 
 #include <functional>

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A second writer of command blocks, from the tables of docs/protocol.md alone: it shares no code with
 libdekproto. Checks that each file in the folder given holds exactly the block it should; with --write,
-writes the files. A file holds hex bytes, `*N` to repeat them, and what they mean after `#`."""
+writes the files; with --seeds, writes the blocks into the folder as fuzz/block.cpp takes them. A file holds
+hex bytes, `*N` to repeat them, and what they mean after `#`."""
 
 import hashlib
 import struct
@@ -234,6 +235,10 @@ def parse(text):
 
 def main():
     folder = Path(sys.argv[-1])
+    if "--seeds" in sys.argv:
+        for name, block in VECTORS.items():
+            (folder / name).write_bytes(b"\xff" + block.bytes())
+        return 0
     if "--write" in sys.argv:
         for name, block in VECTORS.items():
             (folder / f"{name}.hex").write_text("# SPDX-License-Identifier: Apache-2.0\n" + block.text())
