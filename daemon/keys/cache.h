@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Volume keys for a while: lifetime from the moment of storing, least recently used goes first, flush on request.
+// Volume keys for a while: lifetime from the moment of storing, least recently used goes first,
+// flush on request.
 #pragma once
 
 #include <chrono>
@@ -13,11 +14,13 @@
 
 namespace dek::keys {
 
-// Not thread-safe. Expired entries are wiped by expire(), which the owner's timer calls at next_expiry(), and by every other call.
+// Not thread-safe. Expired entries are wiped by expire(), which the owner's timer calls at
+// next_expiry(), and by every other call.
 class KeyCache {
   public:
     using Clock = std::chrono::steady_clock;
-    KeyCache(std::size_t capacity, Clock::duration lifetime, std::function<Clock::time_point()> now = Clock::now);
+    KeyCache(std::size_t capacity, Clock::duration lifetime,
+             std::function<Clock::time_point()> now = Clock::now);
     void store(const std::string& id, Secret key);
     std::optional<Secret> find(const std::string& id); // a clone
     void forget(const std::string& id);
