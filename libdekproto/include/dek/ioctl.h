@@ -157,6 +157,7 @@ struct dek_list_entry {
 	char device[256];	  /* path of the device beneath, truncated if longer */
 };
 #define DEK_ENDPOINT_RECOVERING 1u /* a new worker: encrypted ranges wait for their keys */
+#define DEK_ENDPOINT_FAILED 2u /* the device beneath is gone or another one than before: all I/O fails */
 #define DEK_LIST_PAGE 24u
 struct dek_ioc_list {
 	__u8 cursor[DEK_UUID_SIZE];
