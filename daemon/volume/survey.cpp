@@ -48,19 +48,23 @@ Result<void> write_durably(int fd, std::uint64_t byte, std::span<const std::uint
     return make_durable(fd);
 }
 
+// A copy that was torn loses its magic first: its missing sectors may be among those that are
+// written now, and a second crash would complete a header that nobody knows of any more.
+Result<void> clear_torn(const Location& at, std::uint64_t byte, CopyState state,
+                        std::size_t block) {
+    if (state != CopyState::torn)
+        return {};
+    if (auto cleared = write_zeros(at.fd, byte, block); !cleared)
+        return cleared;
+    return make_durable(at.fd);
+}
+
 // Nobody sees a header until its first block, which has the magic, is there.
 Result<void> write_head_last(const Location& at, std::uint64_t byte, std::size_t block,
                              std::span<const std::uint8_t> copy) {
     if (auto body = write_durably(at.fd, byte + block, copy.subspan(block)); !body)
         return body;
     return write_durably(at.fd, byte, copy.first(block));
-}
-
-Result<void> clear_heads(const Location& at, std::size_t block) {
-    for (const std::uint64_t byte : copy_bytes)
-        if (auto cleared = write_zeros(at.fd, at.byte + byte, block); !cleared)
-            return cleared;
-    return make_durable(at.fd);
 }
 
 } // namespace
@@ -96,18 +100,17 @@ Result<void> replace(const Location& at, const Survey& old, const std::vector<st
     const auto block = atomic_bytes(at.fd);
     if (!block)
         return tl::unexpected<Error>(block.error());
-    const std::size_t first = old.sequences[0] > old.sequences[1] ? 1 : 0;
-    if (old.newest) {
-        if (auto written = write_durably(at.fd, at.byte + copy_bytes[first], copy); !written)
-            return written;
-        return write_durably(at.fd, at.byte + copy_bytes[1 - first], copy);
+    const std::size_t first = old.newest && old.sequences[0] > old.sequences[1] ? 1 : 0;
+    for (const std::size_t i : {first, 1 - first}) {
+        const std::uint64_t byte = at.byte + copy_bytes[i];
+        auto done = clear_torn(at, byte, old.states[i], *block);
+        if (done)
+            done = !old.newest && i == first ? write_head_last(at, byte, *block, copy)
+                                             : write_durably(at.fd, byte, copy);
+        if (!done)
+            return done;
     }
-    if (old.states[0] != CopyState::empty || old.states[1] != CopyState::empty)
-        if (auto cleared = clear_heads(at, *block); !cleared)
-            return cleared;
-    if (auto written = write_head_last(at, at.byte + copy_a_byte, *block, copy); !written)
-        return written;
-    return write_durably(at.fd, at.byte + copy_b_byte, copy);
+    return {};
 }
 
 Result<Found> read(const Location& at) {

@@ -24,7 +24,9 @@ struct Survey {
 Result<Survey> survey(const Location& at);
 
 // Writes sealed bytes over what the survey found, in an order that leaves the old header or the new
-// one at any instant. Where no header could be read, one cannot be until the new one can.
+// one at any instant. Where there was none, or a refused one, that is what is read until the new
+// one is whole; but of two copies that contradict each other the second may be read alone for a
+// moment, and it is the HMAC that judges it.
 Result<void> replace(const Location& at, const Survey& old, const std::vector<std::uint8_t>& copy);
 
 } // namespace dek::volume
