@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// A lane: one thread that takes requests of all volumes from the kernel, looks them up, encrypts,
+// submits, and answers. It never waits for anything but the next request or completion.
+//
+// A request's way: read_requests -> (fresh_) look_up -> (ready_) prepare -> (queued_) submit ->
+// reap -> answered, or back to fresh_ for its next round. What must wait for keys or a release is
+// parked in its berth and goes back to fresh_ after the next publication.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "aio.h"
+#include "events.h"
+#include "holds.h"
+#include "request.h"
+#include "volume.h"
+
+namespace dek::shim {
+
+// A volume in a lane: its descriptor there, and the requests that wait. The lane's own.
+struct Berth {
+    std::shared_ptr<Volume> volume;
+    int fd = -1;
+    Counters* counters = nullptr;
+    RequestQueue waiting;
+    unsigned waiting_requests = 0;
+    unsigned waiting_large = 0;
+    unsigned fresh_large = 0;     // read but not looked up
+    std::uint64_t seen_epoch = 0; // at the last look at `waiting`
+    bool listening = false;       // its descriptor is in the epoll set
+    bool readable = false;
+    bool leaving = false;
+};
+
+// How many requests of one volume may wait in one lane before its descriptor is left alone (the
+// kernel keeps the rest). Each volume brings this much memory with it, so volumes cannot starve
+// each other.
+constexpr unsigned kWaitingRequests = 32;
+constexpr unsigned kWaitingLarge = 2;
+
+class Lane {
+  public:
+    // `nudge` is called on the lane's thread when the control thread should look: something ended
+    // while `watched` was not 0, or an event was added.
+    static Result<std::unique_ptr<Lane>> create(unsigned index, EventRing& events,
+                                                const std::atomic<unsigned>& watched,
+                                                std::function<void()> nudge);
+    ~Lane(); // stops at once: what is under way is not answered
+
+    // ---- for the control thread ----
+    // False: no memory for another volume.
+    bool attach(const std::shared_ptr<Volume>& volume, int fd);
+    // Returns when the lane has let go of it (nothing of it can be under way: it is unmounted).
+    void detach(const Volume& volume);
+    // When this returns, every lookup begun before it has ended and its requests are on record.
+    void grace() { const std::lock_guard guard(lock_); }
+    // Waiting requests are to be looked up afresh.
+    void wake();
+    // Is anything under way in `volume` that was looked up before `epoch` and overlaps [first,
+    // +count)?
+    bool under_way(const Volume& volume, std::uint64_t epoch, std::uint64_t first,
+                   std::uint64_t count);
+    // Takes no more requests. Done when drained().
+    void close();
+    bool drained();
+    // Answers what waits for keys or a release with an error (a kernel that would not send it
+    // again). Returns when it is done.
+    void fail_waiting();
+
+  private:
+    Lane(unsigned index, Aio aio, Fd epoll, Fd wakeup, EventRing& events,
+         const std::atomic<unsigned>& watched, std::function<void()> nudge);
+    void run();
+    void sleep();
+    void take_postings();
+    void post(std::function<void()> work);
+
+    // lane.cpp: in and out
+    bool read_requests();
+    enum class Got { request, other, nothing, full, dead };
+    Got read_one(Berth& berth);
+    bool admit(Berth& berth, Request* r, std::size_t bytes);
+    int judge(const Volume& volume, Request& r, std::size_t bytes);
+    void busy(int more) {
+        busy_.store(busy_.load(std::memory_order_relaxed) + static_cast<unsigned>(more),
+                    std::memory_order_release);
+    }
+    void listen(Berth& berth, bool on);
+    void set_waiting(Berth& berth, unsigned requests, unsigned large);
+    void revisit_waiting();
+
+    // lane_io.cpp: what happens to a request
+    void look_up();
+    bool examine(Request& r); // false: it must wait
+    void fit_round(Request& r);
+    void keep_waiting(Request* r);
+    void prepare(Request* r);
+    void aim(Request& r);
+    bool submit(); // false: not all, and no completion will come to tell when to try again
+    bool reap();
+    void end_round(Request& r, long long result);
+    bool crypt(Request& r, bool encrypt);
+    void release_pieces(Request& r);
+    void finish(Request* r, int error);
+    void count_round(const Request& r);
+    void add_event(const Volume& volume, dek_event_type type, std::uint64_t lba);
+    void fence_hit(Berth& berth, std::uint64_t lba);
+
+    const unsigned index_;
+    EventRing& events_;
+    const std::atomic<unsigned>& watched_;
+    std::function<void()> nudge_;
+    Aio aio_;
+    Fd epoll_, wakeup_;
+
+    std::mutex lock_; // the read section; also guards postings_, pool growth
+    std::vector<std::function<void()>> postings_;
+    std::atomic<bool> posted_{false};
+    std::atomic<bool> stop_{false};
+    std::atomic<unsigned> busy_{0}; // requests that are neither free nor waiting
+
+    // The lane's own.
+    bool closed_ = false;
+    bool ended_ = false; // something, in this round of the loop
+    RequestPool pool_;
+    std::uint8_t* landing_ = nullptr; // where the data of the next large write lands
+    std::vector<std::unique_ptr<Berth>> berths_;
+    RequestQueue fresh_, ready_, starved_;
+    std::vector<iocb*> queued_;
+    unsigned submitted_ = 0; // operations the kernel has
+    Holds holds_;
+    std::thread thread_;
+};
+
+} // namespace dek::shim
