@@ -70,10 +70,10 @@ TEST_CASE("a handshake goes out, is answered, and is recognised", "[block]") {
 
 TEST_CASE("a handshake answer that is wrong in one thing is not affirmative", "[block]") {
     CommandBlock command = CommandBlock::handshake("EHBA", noise(), 99).value();
-    auto affirmative = [&](std::size_t at, bool seal = true) {
+    auto affirmative = [&](std::size_t at, bool seal = true, int bit = 1) {
         CommandBlock response = copy_of(command);
         dek_block_answer_handshake(response.data(), 1234);
-        response.data()[at] ^= 1;
+        response.data()[at] ^= static_cast<std::uint8_t>(bit);
         if (seal)
             dek_block_seal(response.data());
         return dek_handshake_affirmative(command.data(), response.data());
@@ -82,7 +82,8 @@ TEST_CASE("a handshake answer that is wrong in one thing is not affirmative", "[
     CHECK_FALSE(affirmative(1535, false)); // checksum
     CHECK_FALSE(affirmative(16));          // version 0
     CHECK_FALSE(affirmative(17));          // version above what was asked
-    CHECK_FALSE(affirmative(24));          // opcode
+    CHECK_FALSE(affirmative(24));          // no opcode
+    CHECK_FALSE(affirmative(24, true, 4)); // another opcode, under which the block decodes
     CHECK_FALSE(affirmative(28));          // status
     CHECK_FALSE(affirmative(40));          // controller handle
     CHECK_FALSE(affirmative(512));
@@ -161,6 +162,9 @@ TEST_CASE("what would be refused is not built", "[block]") {
     CHECK(CommandBlock::query(address, many).error() == DEK_MALFORMED);
     CHECK(CommandBlock::query(address, std::vector<dek_range>{{5, 0}}).error() ==
           DEK_INVALID_RANGE);
+    Block block;
+    CHECK(dek_block_handshake(block.data(), std::string(256, 'x').c_str(), noise().data()) ==
+          DEK_MALFORMED);
     auto refused = [&](auto change) {
         dek::AssociationBody body = a.body;
         change(body);

@@ -129,6 +129,8 @@ TEST_CASE("a range that is empty or reaches 2^64 is contained nowhere", "[lunmap
     CHECK_FALSE(dek_map_contains(everything.data(), 1, {1, top}));
     CHECK_FALSE(dek_map_overlaps(everything.data(), 1, {5, 0}));
     CHECK(dek_map_overlaps(everything.data(), 1, {top - 1, top}));
+    Map near_top{{top - 10, 5}};
+    CHECK(dek_map_overlaps(near_top.data(), 1, {50, top - 20}));
     Map bottom{{0, 10}};
     CHECK_FALSE(dek_map_overlaps(bottom.data(), 1, {10, top}));
 }
@@ -149,7 +151,9 @@ TEST_CASE("validation knows every way not to be a map", "[lunmap]") {
     CHECK(verdict({{4, 8}}, 0, 4096) == DEK_INVALID_RANGE);
     CHECK(verdict({{8, 4}}, 0, 4096) == DEK_INVALID_RANGE);
     CHECK(verdict({{4, 4}}, 0, 2048) == DEK_OK);
-    CHECK(verdict({{0, 8}}, 0, 256) == DEK_INVALID_RANGE);
+    constexpr std::uint64_t high = std::uint64_t{1} << 32;
+    CHECK(verdict({{high, high}}, 0, 4096) == DEK_OK);
+    CHECK(verdict({{high, high}}, 0, 256) == DEK_INVALID_RANGE);
     CHECK(verdict({{0, 8}}, 0, 1536) == DEK_INVALID_RANGE);
 }
 

@@ -5,6 +5,9 @@
 
 #include <functional>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "sample.h"
 
 using sample::Block;
@@ -45,6 +48,16 @@ auto set_in(std::size_t offset, std::size_t at, int value) {
 }
 auto set_in32(std::size_t offset, std::size_t at, std::uint32_t value) {
     return [=](Block& b) { dek_put_le32(&b[get32(b, offset) + at], value); };
+}
+
+// Moves the part that the offset at `field` points to into the free end of the block, so that no
+// other part follows it: a length too great is then nothing but that.
+Block isolated(const Parts& parts, std::size_t field, std::uint32_t size) {
+    Block block = sample::association(parts);
+    memcpy(&block[1000], &block[get32(block, field)], size);
+    dek_put_le32(&block[field], 1000);
+    dek_block_seal(block.data());
+    return block;
 }
 
 // Every rule starts from `valid`, which must decode; sealed again after it was broken.
@@ -191,24 +204,73 @@ TEST_CASE("parts that overlap one another are refused", "[reject]") {
 }
 
 TEST_CASE("lengths that contradict each other are refused", "[reject]") {
-    check_both(sample::parts(DEK_BLOB_UNWRAPPED),
-               {{"blob length 72", DEK_MALFORMED, set_in32(56, 0, 72)},
-                {"blob length 74", DEK_MALFORMED, set_in32(56, 0, 74)},
-                {"blob length 2^32 - 1", DEK_MALFORMED, set_in32(56, 0, ~0u)},
-                {"application info size 31", DEK_MALFORMED, set_in(56, 76, 31)},
-                {"application info size 33", DEK_MALFORMED, set_in(56, 76, 33)},
-                {"key ID length 0", DEK_MALFORMED, set_in32(60, 0, 0)},
-                {"key ID length 65", DEK_MALFORMED, set_in32(60, 0, 65)},
-                {"key ID length 2^32 - 1", DEK_MALFORMED, set_in32(60, 0, ~0u)},
-                {"map count 0", DEK_MALFORMED, set_in32(68, 0, 0)},
-                {"map count 61", DEK_MALFORMED, set_in32(68, 0, 61)},
-                {"map count 2^32 - 1", DEK_MALFORMED, set_in32(68, 0, ~0u)}});
-    check_both(sample::parts(DEK_BLOB_KEYRING),
-               {{"blob length 102", DEK_MALFORMED, set_in32(56, 0, 102)}});
-    check_both(sample::parts(DEK_BLOB_WRAPPED),
-               {{"too short for a wrapping", DEK_MALFORMED, set_in32(56, 0, 101)},
-                {"KEK name longer than the blob", DEK_MALFORMED, set_in(56, 105, 4)},
-                {"KEK name shorter than the blob", DEK_MALFORMED, set_in(56, 105, 2)}});
+    const Parts bare = sample::parts(DEK_BLOB_UNWRAPPED);
+    check(isolated(bare, 56, 77),
+          {{"blob length 72", DEK_MALFORMED, set_in32(56, 0, 72)},
+           {"blob length 74", DEK_MALFORMED, set_in32(56, 0, 74)},
+           {"blob length 102", DEK_MALFORMED, set_in32(56, 0, 102)},
+           {"blob length 2^32 - 1", DEK_MALFORMED, set_in32(56, 0, ~0u)},
+           {"application info size 31", DEK_MALFORMED, set_in(56, 76, 31)},
+           {"application info size 33", DEK_MALFORMED, set_in(56, 76, 33)}});
+    check(isolated(bare, 60, 14),
+          {{"key ID length 0", DEK_MALFORMED, set_in32(60, 0, 0)},
+           {"key ID length 65", DEK_MALFORMED, set_in32(60, 0, 65)},
+           {"key ID length 2^32 - 1", DEK_MALFORMED, set_in32(60, 0, ~0u)}});
+    check_both(bare, {{"map count 0", DEK_MALFORMED, set_in32(68, 0, 0)},
+                      {"map count 61", DEK_MALFORMED, set_in32(68, 0, 61)},
+                      {"map count 2^28", DEK_MALFORMED, set_in32(68, 0, 1u << 28)},
+                      {"map count 2^32 - 1", DEK_MALFORMED, set_in32(68, 0, ~0u)}});
+    check(isolated(sample::parts(DEK_BLOB_KEYRING), 56, 77),
+          {{"blob length 72", DEK_MALFORMED, set_in32(56, 0, 72)},
+           {"blob length 102", DEK_MALFORMED, set_in32(56, 0, 102)}});
+    check(isolated(sample::parts(DEK_BLOB_WRAPPED), 56, 109),
+          {{"too short for a wrapping", DEK_MALFORMED, set_in32(56, 0, 101)},
+           {"too long for the KEK name", DEK_MALFORMED, set_in32(56, 0, 106)},
+           {"KEK name longer than the blob", DEK_MALFORMED, set_in(56, 105, 4)},
+           {"KEK name shorter than the blob", DEK_MALFORMED, set_in(56, 105, 2)}});
+}
+
+TEST_CASE("a length is wrong before a type is unknown", "[reject]") {
+    for (std::uint32_t length : {0u, 72u, 0xfffffffcu, 0xffffffffu}) {
+        Block block = isolated(sample::parts(DEK_BLOB_UNWRAPPED), 56, 77);
+        set_in(56, 4, 9)(block);
+        dek_block_seal(block.data());
+        CHECK(verdict(block) == DEK_INVALID_KEY);
+        set_in32(56, 0, length)(block);
+        dek_block_seal(block.data());
+        CHECK(verdict(block) == DEK_MALFORMED);
+    }
+}
+
+TEST_CASE("nothing behind the block is read", "[reject]") {
+    // The block ends where a page ends, and the next page cannot be read.
+    const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    void* pages =
+        mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(pages != MAP_FAILED);
+    REQUIRE(mprotect(static_cast<char*>(pages) + page, page, PROT_NONE) == 0);
+    auto* block = static_cast<std::uint8_t*>(pages) + page - DEK_BLOCK_SIZE;
+    for (std::uint8_t type : {DEK_BLOB_UNWRAPPED, DEK_BLOB_WRAPPED, DEK_BLOB_KEYRING}) {
+        // A blob of the least length as the last thing there is, and every offset near the end.
+        Block valid = sample::association(sample::parts(type));
+        memcpy(&valid[DEK_BLOCK_SIZE - 77], &valid[blob_at], 77);
+        dek_put_le32(&valid[DEK_BLOCK_SIZE - 77], 73);
+        dek_put_le32(&valid[56], DEK_BLOCK_SIZE - 77);
+        for (std::size_t field : {0u, 56u, 60u, 64u, 68u}) {
+            for (std::uint32_t offset = DEK_BLOCK_SIZE - 120; offset <= DEK_BLOCK_SIZE + 8;
+                 offset++) {
+                memcpy(block, valid.data(), DEK_BLOCK_SIZE);
+                if (field)
+                    dek_put_le32(block + field, offset);
+                dek_block_seal(block);
+                dek_command command;
+                dek_status status = dek_block_decode(block, &command);
+                CHECK((status == DEK_OK || status == DEK_MALFORMED || status == DEK_INVALID_RANGE ||
+                       status == DEK_INVALID_KEY));
+            }
+        }
+    }
+    munmap(pages, 2 * page);
 }
 
 TEST_CASE("key blobs that no endpoint could use are refused", "[reject]") {
@@ -261,6 +323,10 @@ TEST_CASE("names that are no text are refused", "[reject]") {
                 {"0xff in a KEK name", DEK_INVALID_KEY, set_in(56, 106, 0xff)}});
     Parts nameless = sample::parts(DEK_BLOB_WRAPPED);
     nameless.kek_name.clear();
+    CHECK(verdict(sample::association(nameless)) == DEK_INVALID_KEY);
+    nameless = sample::parts(DEK_BLOB_KEYRING);
+    nameless.key_data.fill(0);
+    nameless.key_length = 0;
     CHECK(verdict(sample::association(nameless)) == DEK_INVALID_KEY);
 }
 
