@@ -99,8 +99,11 @@ static void put_blob(__u8 *at, const struct dek_blob *blob)
 	memcpy(wrap + 1, blob->kek_name, blob->kek_name_length);
 }
 
-static void put_geometry(struct dek_wire_app_info *w, const struct dek_geometry *g)
+void dek_app_info_put(__u8 out[DEK_APP_INFO_SIZE], const struct dek_geometry *g)
 {
+	struct dek_wire_app_info *w = (struct dek_wire_app_info *)out;
+
+	memset(w->zero, 0, sizeof(w->zero));
 	dek_put_le32(&w->data_unit, g->data_unit);
 	w->tweak_rule = g->tweak_rule;
 	dek_put_le64(&w->device_origin, g->device_origin);
@@ -131,7 +134,7 @@ enum dek_status dek_block_associate(__u8 block[DEK_BLOCK_SIZE], __u64 associatio
 		put_blob(block + DEK_BODY_FIRST, blob);
 	dek_put_le32(block + key_id_at, key_id_length);
 	memcpy(block + key_id_at + 4, key_id, key_id_length);
-	put_geometry((struct dek_wire_app_info *)(block + app_info_at), geometry);
+	dek_app_info_put(block + app_info_at, geometry);
 	dek_put_le32(block + map_at, n);
 	put_ranges((struct dek_wire_range *)(block + map_at + 4), map, n);
 	return DEK_OK;

@@ -102,6 +102,8 @@ enum dek_status dek_block_query(__u8 block[DEK_BLOCK_SIZE], const struct dek_ran
 enum dek_status dek_block_associate(__u8 block[DEK_BLOCK_SIZE], __u64 association, const struct dek_blob *blob,
 				    const void *key_id, __u32 key_id_length, const struct dek_geometry *geometry,
 				    const struct dek_range *map, __u32 n);
+/* The application info alone, as it lies in the block. */
+void dek_app_info_put(__u8 out[DEK_APP_INFO_SIZE], const struct dek_geometry *geometry);
 void dek_block_disassociate(__u8 block[DEK_BLOCK_SIZE], __u64 association);
 
 /* How many ranges fit in one Associate beside this key ID and blob (NULL: none); 0: no such key ID length. */
