@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// `dekctl topology --dot`: the layers as boxes from top to bottom, the ranges as a table that hangs
+// on the layer that encrypts.
+#include "printable.h"
+#include "topology_view.h"
+
+namespace dek::ctl {
+namespace {
+
+// For "..." and for HTML-like labels; the text is printable already.
+std::string quoted(const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+        if (c == '"' || c == '\\')
+            out += '\\';
+        out += c;
+    }
+    return out;
+}
+
+std::string markup(const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+        switch (c) {
+        case '&':
+            out += "&amp;";
+            break;
+        case '<':
+            out += "&lt;";
+            break;
+        case '>':
+            out += "&gt;";
+            break;
+        case '"':
+            out += "&quot;";
+            break;
+        default:
+            out += c;
+        }
+    }
+    return out;
+}
+
+// Index of the layer that encrypts; the last one if none does.
+std::size_t print_boxes(std::ostream& out, const Json& layers) {
+    std::size_t holder = layers.empty() ? 0 : layers.size() - 1;
+    bool found = false;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+        const Json& layer = layers[i];
+        const bool encrypts = flag_at(layer, "encrypts");
+        out << "  layer" << i << " [label=\"" << quoted(text_at(layer, "node")) << "\\n"
+            << quoted(text_at(layer, "kind")) << (encrypts ? ", encrypts" : "") << "\""
+            << (encrypts ? ", style=filled, fillcolor=\"#a8d8a8\"" : "");
+        if (has(layer, "why"))
+            out << ", tooltip=\"" << quoted(text_at(layer, "why")) << "\"";
+        out << "];\n";
+        if (encrypts && !found) {
+            holder = i;
+            found = true;
+        }
+        if (i > 0)
+            out << "  layer" << i - 1 << " -> layer" << i << ";\n";
+    }
+    return holder;
+}
+
+void print_range_table(std::ostream& out, const Json& ranges) {
+    out << "  ranges [shape=none, label=<\n"
+           "    <table border=\"0\" cellborder=\"1\" cellspacing=\"0\">\n";
+    for (const Json& range : ranges) {
+        out << "      <tr><td bgcolor=\"" << look_of(text_at(range, "state")).fill << "\">"
+            << markup(text_at(range, "first")) << "-" << markup(text_at(range, "last")) << "</td>";
+        for (const char* member : {"state", "by", "engine", "key"})
+            out << "<td>" << markup(text_at(range, member)) << "</td>";
+        out << "</tr>\n";
+    }
+    out << "    </table>>];\n";
+}
+
+} // namespace
+
+void print_topology_dot(std::ostream& out, const Json& answer) {
+    const Json& layers = array_at(answer, "layers");
+    const Json& ranges = array_at(answer, "ranges");
+    out << "digraph \"" << quoted(text_at(answer, "volume")) << "\" {\n"
+        << "  node [shape=box, fontname=\"monospace\"];\n";
+    const std::size_t holder = print_boxes(out, layers);
+    if (!ranges.empty()) {
+        print_range_table(out, ranges);
+        if (!layers.empty())
+            out << "  layer" << holder << " -> ranges [style=dashed, arrowhead=none];\n";
+    }
+    out << "}\n";
+}
+
+} // namespace dek::ctl
