@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a header on a device to a volume at /dev/dek/NAME.
+#include <cerrno>
+#include <filesystem>
+
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/durable.h"
+#include "base/log.h"
+#include "kcm/controller.h"
+#include "kcm/signature.h"
+#include "kcm/undo.h"
+
+namespace dek::kcm {
+namespace {
+
+constexpr std::chrono::milliseconds undo_patience{2000};
+
+} // namespace
+
+Result<void> Controller::check_name_free(const std::string& name) {
+    if (parts_.registry->find(name))
+        return fail(Errc::exists, "a volume named " + name + " is attached already");
+    std::error_code none;
+    const auto status = std::filesystem::symlink_status(link_path(name), none);
+    if (std::filesystem::exists(status) && !std::filesystem::is_symlink(status))
+        return fail(Errc::exists, link_path(name) + " is there already, and is no link");
+    return {};
+}
+
+Result<void> Controller::check_shim(ShimChoice choice, const std::string& policy) {
+    if (choice == ShimChoice::automatic)
+        choice = parts_.options.shim;
+    if (choice == ShimChoice::kernel) {
+        if (::access("/dev/dek-control", F_OK) != 0)
+            return fail(Errc::unsupported,
+                        "the kernel shim is not there: /dev/dek-control is missing (is dm-dek loaded?)");
+        return fail(Errc::unsupported, "this kcmd serves volumes through the userspace shim only");
+    }
+    auto version = parts_.shim->version();
+    if (!version)
+        return tl::unexpected(version.error());
+    if (!(version->caps & DEK_CAP_VOLUMES))
+        return fail(Errc::unsupported, "the shim cannot make volumes");
+    const bool hardware = version->engines & (DEK_ENGINE_INLINE | DEK_ENGINE_ACCEL);
+    if (policy == "never" || (policy == "hardware-only" && !hardware))
+        return fail(Errc::unsupported,
+                    std::string(policy == "never" ? "endpoint policy never" : "there is no hardware engine, and "
+                                                                              "endpoint policy hardware-only") +
+                        " asks for dm-crypt, which needs device-mapper under kcmd's control");
+    return {};
+}
+
+Result<volume::Header> Controller::authenticated(const SitedHeader& sited) {
+    const auto& copy = sited.found.copy;
+    auto key = parts_.keys->material(copy.header.keys.front());
+    if (!key)
+        return tl::unexpected(key.error());
+    if (auto genuine = volume::verify(copy, *key); !genuine)
+        return fail(genuine.error().code, sited.site.text() + ": " + genuine.error().reason);
+    return copy.header;
+}
+
+Result<void> Controller::check_sequence(const volume::Header& header, bool force) {
+    auto last = parts_.seat->with([&](keys::Keystore& store) {
+        return store.header_sequence(volume::uuid_text(header.uuid));
+    });
+    if (!last)
+        return tl::unexpected(last.error());
+    if (*last && header.sequence < **last && !force)
+        return fail(Errc::refused, "this header of volume " + header.name + " has sequence number " +
+                                       std::to_string(header.sequence) + ", and " + std::to_string(**last) +
+                                       " was seen before: somebody put an old one back; --force accepts it");
+    return {};
+}
+
+Result<void> Controller::remember_sequence(const volume::Header& header) {
+    return parts_.seat->with([&](keys::Keystore& store) {
+        return store.remember_header_sequence(volume::uuid_text(header.uuid), header.sequence);
+    });
+}
+
+std::vector<keys::KeyInfo> Controller::key_infos(const volume::Header& header) {
+    std::vector<keys::KeyInfo> infos;
+    for (const auto& key : header.keys) {
+        auto info = parts_.keys->info(key.id);
+        if (!info) {
+            info = keys::KeyInfo{};
+            info->id = key.id;
+            info->bits = key.bits;
+        }
+        infos.push_back(std::move(*info));
+    }
+    return infos;
+}
+
+Result<void> Controller::check_swap_or_root(const Volume& volume) {
+    if (parts_.backend->kind() != std::string("fuse"))
+        return {};
+    auto fd = parts_.backend->open(volume.node());
+    if (!fd)
+        return tl::unexpected(fd.error());
+    auto signatures = find_signatures(fd->get(), 0, volume.header.size * 512, volume.name);
+    if (!signatures)
+        return tl::unexpected(signatures.error());
+    for (const auto& s : *signatures)
+        if (is_swap_or_root(s))
+            return fail(Errc::refused, "volume " + volume.name + " holds " + s.text() +
+                                           " of swap space or of the root filesystem, which do not belong on the "
+                                           "userspace shim (memory pressure can stop it); --force attaches it");
+    return {};
+}
+
+Result<void> Controller::link(const Volume& volume) {
+    const std::string fresh = sibling_name(link_path(volume.name));
+    if (::symlink(volume.block_device.c_str(), fresh.c_str()) != 0)
+        return fail_errno(errno, link_path(volume.name) + " cannot be made");
+    if (::rename(fresh.c_str(), link_path(volume.name).c_str()) == 0)
+        return {};
+    const int error = errno;
+    ::unlink(fresh.c_str());
+    return fail_errno(error, link_path(volume.name) + " cannot be made");
+}
+
+void Controller::unlink(const std::string& name) {
+    ::unlink(link_path(name).c_str());
+}
+
+void Controller::tell(const std::string& event, const Volume& volume) {
+    log(Level::notice, event, {{"volume", volume.name}, {"device", volume.device}});
+    parts_.event({{"event", event}, {"volume", volume.name}, {"uuid", volume::uuid_text(volume.header.uuid)}});
+}
+
+Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force) {
+    Undo undo;
+    v.shim = parts_.backend->kind();
+    // One on a shim that has died would be taken for the new one's.
+    if (auto r = parts_.backend->conceal(v.node(), undo_patience); !r)
+        return r;
+    if (auto r = records_.write(record_of(v, false)); !r)
+        return r;
+    undo.add([&] { records_.remove(v.name); });
+    if (auto r = parts_.backend->create(*parts_.shim, v.node()); !r)
+        return r;
+    undo.add([&] {
+        if (auto r = parts_.backend->remove(*parts_.shim, v.node(), undo_patience); !r)
+            log_error("endpoint-not-removed", r.error(), {{"volume", v.name}});
+    });
+    if (auto r = establish(*parts_.shim, v.header, keys); !r)
+        return r;
+    if (!force)
+        if (auto r = check_swap_or_root(v); !r)
+            return r;
+    auto node = parts_.backend->expose(v.node());
+    if (!node)
+        return tl::unexpected(node.error());
+    v.block_device = *node;
+    undo.add([&] { (void)parts_.backend->conceal(v.node(), undo_patience); });
+    if (auto r = link(v); !r)
+        return r;
+    undo.add([&] { unlink(v.name); });
+    if (auto r = records_.write(record_of(v, true)); !r)
+        return r;
+    undo.done();
+    v.state = VolumeState::up;
+    v.keys = key_infos(v.header);
+    parts_.registry->publish(v);
+    tell("volume-attached", v);
+    return {};
+}
+
+Result<VolumePtr> Controller::attach(const AttachRequest& request) {
+    auto device = open_device(request.device, Access::write);
+    bool read_only = false;
+    if (!device && (device.error().code == Errc::permission || device.error().code == Errc::io)) {
+        device = open_device(request.device, Access::read); // a write-protected disk
+        read_only = true;
+    }
+    if (!device)
+        return tl::unexpected(device.error());
+    auto sited = find_header(*device, request.header, Access::read);
+    if (!sited)
+        return tl::unexpected(sited.error());
+    const auto& seen = sited->found.copy.header;
+    if (auto r = volume::check_device(seen, sited->site.location, device->lbas); !r)
+        return tl::unexpected(r.error());
+    if (auto r = check_detached(*device, seen.uuid); !r)
+        return tl::unexpected(r.error());
+    const std::string name = request.name.empty() ? seen.name : request.name;
+    if (!volume::name_is_valid(name))
+        return fail(Errc::invalid_argument, "\"" + name + "\" cannot be the name of a volume");
+    if (auto r = check_name_free(name); !r)
+        return tl::unexpected(r.error());
+    if (auto r = check_unused(*device, parts_.kernel); !r)
+        return tl::unexpected(r.error());
+    if (auto r = check_shim(request.shim, seen.endpoint_policy); !r)
+        return tl::unexpected(r.error());
+    auto header = authenticated(*sited);
+    if (!header)
+        return tl::unexpected(header.error());
+    if (auto r = check_sequence(*header, request.force); !r)
+        return tl::unexpected(r.error());
+    KeyRing ring; // all of them before anything changes
+    for (const auto& key : header->keys) {
+        auto material = parts_.keys->material(key);
+        if (!material)
+            return tl::unexpected(material.error());
+        ring[key.id] = std::move(*material);
+    }
+    if (auto r = remember_sequence(*header); !r)
+        return tl::unexpected(r.error());
+    Volume v;
+    v.header = *header;
+    v.name = name;
+    v.device = device->path;
+    v.identity = device->identity();
+    v.header_file = sited->site.file;
+    v.read_only = read_only || device->read_only || !volume::writable(*header);
+    const auto from_ring = [&](const volume::HeaderKey& key) -> Result<Secret> {
+        return ring.at(key.id).clone();
+    };
+    if (auto up = bring_up(v, from_ring, request.force); !up)
+        return tl::unexpected(up.error());
+    return parts_.registry->find(name);
+}
+
+} // namespace dek::kcm

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a shim's volumes become for the administrator: an endpoint first, then a block device. The seam between the
+// controller and the kind of shim.
+#pragma once
+
+#include <chrono>
+
+#include "kcm/shim.h"
+
+namespace dek::kcm {
+
+struct NodeSpec {
+    Uuid uuid{};
+    std::string name;
+    std::string device;
+    std::uint64_t offset = 0; // LBAs of the device
+    std::uint64_t size = 0;   // LBAs
+    std::uint32_t data_unit = 4096;
+    std::uint32_t logical_block = 4096;
+    bool read_only = false;
+};
+
+// Called from the operations thread only.
+class Backend {
+  public:
+    virtual ~Backend() = default;
+    virtual const char* kind() const = 0; // "fuse", "kernel"
+    // An unmapped endpoint: reads raw bytes, refuses writes.
+    virtual Result<void> create(Shim& shim, const NodeSpec& spec) = 0;
+    // Reads the volume through the endpoint, before anybody else can.
+    virtual Result<Fd> open(const NodeSpec& spec) = 0;
+    // The block device, made unless it is there already.
+    virtual Result<std::string> expose(const NodeSpec& spec) = 0;
+    // The block device expose() would give, if it is there.
+    virtual std::optional<std::string> exposed(const NodeSpec& spec) = 0;
+    // Takes the block device away. Errc::busy after `patience`, everything as before.
+    virtual Result<void> conceal(const NodeSpec& spec, std::chrono::milliseconds patience) = 0;
+    // Takes the endpoint away; fine when it is gone. Errc::busy after `patience`.
+    virtual Result<void> remove(Shim& shim, const NodeSpec& spec, std::chrono::milliseconds patience) = 0;
+    // The endpoint first when it grows; the block device takes over its size in rescale().
+    virtual Result<void> resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) = 0;
+    virtual Result<void> rescale(const NodeSpec& spec) = 0;
+};
+
+} // namespace dek::kcm

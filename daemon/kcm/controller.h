@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// The registry of volumes and the operations on them.
+#pragma once
+
+#include <functional>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "kcm/device_use.h"
+#include "kcm/header_site.h"
+#include "kcm/key_service.h"
+#include "kcm/keystore_seat.h"
+#include "kcm/negotiate.h"
+#include "kcm/options.h"
+#include "kcm/record.h"
+
+namespace dek::kcm {
+
+// Says what happened; called from the operations thread.
+using EventSink = std::function<void(nlohmann::json)>;
+
+struct ControllerParts {
+    Options options;
+    std::shared_ptr<KeystoreSeat> seat;
+    std::shared_ptr<KeyService> keys;
+    std::shared_ptr<Registry> registry;
+    std::unique_ptr<Shim> shim;
+    std::unique_ptr<Backend> backend;
+    EventSink event;
+    KernelView kernel = {};
+    std::vector<std::string> lvm_files = {"/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf"};
+};
+
+struct EncryptRequest {
+    std::string ranges; // as on the command line
+    std::string key;    // ID or name; empty: the volume's
+};
+
+struct ProtectRequest {
+    std::string device;
+    std::string name;
+    std::vector<EncryptRequest> encrypt; // empty: all
+    std::string key;                     // ID or name; empty: one is made if a range needs it
+    std::optional<std::uint32_t> data_unit;
+    volume::TweakRule tweak = volume::TweakRule::unit;
+    bool in_place = false;
+    HeaderQuery header;
+    bool force = false;
+    ShimChoice shim = ShimChoice::automatic;
+    std::string endpoint = "prefer";
+};
+
+struct AttachRequest {
+    std::string device;
+    HeaderQuery header;
+    bool force = false;
+    ShimChoice shim = ShimChoice::automatic;
+    std::string name; // empty: the header's
+};
+
+struct EraseRequest {
+    std::string device;
+    HeaderQuery header;
+    bool force = false;
+    bool destroy_keys = false;
+};
+
+struct Erased {
+    std::optional<Uuid> uuid; // none: the header could not be read
+    HeaderSite site;
+    std::vector<std::string> keys_destroyed;
+};
+
+// All members are called from the operations thread; what others may see is in the registry. A call that fails
+// has changed nothing, unless its sentence says otherwise.
+class Controller {
+  public:
+    explicit Controller(ControllerParts parts);
+
+    Result<VolumePtr> protect(const ProtectRequest& request);
+    Result<VolumePtr> attach(const AttachRequest& request);
+    Result<void> detach(const std::string& name, std::chrono::milliseconds patience);
+    Result<Erased> erase(const EraseRequest& request);
+    Result<VolumePtr> resize(const std::string& name, std::optional<std::uint64_t> lbas);
+    Result<VolumePtr> switch_to(const std::string& name, const std::string& where);
+    Result<volume::Copy> header_restore(const std::string& device, const HeaderQuery& query,
+                                        const volume::Copy& backup, bool force);
+
+    // Once, at the start: volumes of the runtime records, before anything is known of them.
+    void load_records();
+    // Brings what the shim serves, the records, the headers and the block devices together; after the start, when the
+    // shim has come back, and when keys may be had again. True: something has to wait and wants another call.
+    bool resync();
+    void shim_gone();
+    // The states of keys have changed.
+    void refresh_keys();
+
+    Shim& shim() { return *parts_.shim; }
+    const ControllerParts& parts() const { return parts_; }
+
+  private:
+    struct Plan;
+    using KeyRing = std::map<std::string, Secret>; // by ID
+
+    // protect.cpp, protect_checks.cpp
+    Result<Plan> plan_protect(const ProtectRequest& request);
+    Result<void> plan_layout(const ProtectRequest& request, Plan& plan);
+    Result<void> plan_ranges(const ProtectRequest& request, Plan& plan);
+    Result<void> plan_key(const std::string& key, Plan& plan, std::uint16_t& index);
+    Result<void> check_target(const ProtectRequest& request, const Plan& plan);
+    Result<void> check_contents(const ProtectRequest& request, const Plan& plan);
+    Result<void> check_physical_volume(const Plan& plan);
+    Result<void> make_key(Plan& plan);
+    Result<VolumePtr> carry_out(const ProtectRequest& request, Plan& plan);
+
+    // attach.cpp
+    Result<void> check_sequence(const volume::Header& header, bool force);
+    Result<void> remember_sequence(const volume::Header& header);
+    Result<volume::Header> authenticated(const SitedHeader& sited);
+    Result<void> check_name_free(const std::string& name);
+    Result<void> check_shim(ShimChoice choice, const std::string& endpoint_policy);
+    Result<void> bring_up(Volume& volume, const KeyFinder& keys, bool force);
+    Result<void> check_swap_or_root(const Volume& volume);
+    Result<void> link(const Volume& volume);
+    void unlink(const std::string& name);
+    std::vector<keys::KeyInfo> key_infos(const volume::Header& header);
+
+    // detach.cpp
+    Result<void> check_detached(const Device& device, const std::optional<Uuid>& uuid);
+    Result<void> clear_away(const Volume& volume);
+
+    // resize.cpp
+    Result<void> plan_resize(const Volume& volume, const Device& device,
+                             std::optional<std::uint64_t> lbas, volume::Header& next);
+    Result<void> write_header(const Volume& volume, const Device& device, const volume::Header& next);
+
+    // header_restore.cpp
+    Result<void> restore_into(const Device& device, const HeaderQuery& query,
+                              const volume::Copy& backup, const Secret& key, bool force);
+
+    // resync.cpp
+    bool resync_volume(const Record& record, const std::vector<dek_list_entry>& endpoints);
+    Result<void> read_again(Volume& volume, const Record& record);
+    Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
+    void settle_node(Volume& volume, const Record& record);
+    std::optional<Record> record_of_stranger(const dek_list_entry& endpoint);
+    void release_tokens(const Volume& volume);
+    void lost(const Record& record);
+
+    std::string link_path(const std::string& name) const { return parts_.options.dev_dir + "/" + name; }
+    void tell(const std::string& event, const Volume& volume);
+
+    ControllerParts parts_;
+    Records records_;
+};
+
+} // namespace dek::kcm

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kcm/device_use.h"
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+namespace dek::kcm {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string number_text(dev_t number) {
+    return std::to_string(major(number)) + ":" + std::to_string(minor(number));
+}
+
+std::string first_line(const fs::path& path) {
+    std::ifstream in(path);
+    std::string line;
+    std::getline(in, line);
+    return line;
+}
+
+// Paths in /proc have blanks and the like as \ooo.
+std::string unescaped(const std::string& text) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); i++) {
+        if (text[i] == '\\' && i + 3 < text.size() && text[i + 1] >= '0' && text[i + 1] <= '3') {
+            out += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8));
+            i += 3;
+        } else {
+            out += text[i];
+        }
+    }
+    return out;
+}
+
+bool names_device(const std::string& path, const Device& device, const std::set<std::string>& numbers) {
+    struct stat st;
+    if (path.empty() || path[0] != '/' || ::stat(path.c_str(), &st) != 0)
+        return false;
+    if (device.block)
+        return S_ISBLK(st.st_mode) && numbers.count(number_text(st.st_rdev)) > 0;
+    return S_ISREG(st.st_mode) && st.st_dev == device.number && st.st_ino == device.inode;
+}
+
+// "MAJOR:MINOR" of the device and of its partitions, with their names.
+std::set<std::string> numbers_of(const Device& device, const KernelView& kernel) {
+    std::set<std::string> numbers;
+    if (!device.block)
+        return numbers;
+    numbers.insert(number_text(device.number));
+    std::error_code none;
+    const fs::path sys = fs::path(kernel.sys) / "dev/block" / number_text(device.number);
+    for (const auto& entry : fs::directory_iterator(sys, none))
+        if (fs::exists(entry.path() / "partition", none))
+            numbers.insert(first_line(entry.path() / "dev"));
+    return numbers;
+}
+
+Result<void> check_mounts(const Device& device, const std::set<std::string>& numbers,
+                          const KernelView& kernel) {
+    std::ifstream in(kernel.mountinfo);
+    for (std::string line; std::getline(in, line);) {
+        std::istringstream fields(line);
+        std::string id, parent, number, root, where, word, type, source;
+        fields >> id >> parent >> number >> root >> where;
+        while (fields >> word && word != "-")
+            ;
+        fields >> type >> source;
+        if (numbers.count(number) > 0 || names_device(unescaped(source), device, numbers))
+            return fail(Errc::busy, device.path + " is mounted at " + unescaped(where));
+    }
+    return {};
+}
+
+Result<void> check_swaps(const Device& device, const std::set<std::string>& numbers,
+                         const KernelView& kernel) {
+    std::ifstream in(kernel.swaps);
+    std::string line;
+    std::getline(in, line); // the heading
+    while (std::getline(in, line))
+        if (names_device(unescaped(line.substr(0, line.find_first_of(" \t"))), device, numbers))
+            return fail(Errc::busy, device.path + " is in use as swap space");
+    return {};
+}
+
+Result<void> check_holders(const Device& device, const std::set<std::string>& numbers,
+                           const KernelView& kernel) {
+    std::error_code none;
+    for (const auto& number : numbers)
+        for (const auto& holder :
+             fs::directory_iterator(fs::path(kernel.sys) / "dev/block" / number / "holders", none))
+            return fail(Errc::busy, device.path + " is in use by " + holder.path().filename().string());
+    return {};
+}
+
+bool loop_is_on(const std::string& loop, const Device& device) {
+    const Fd fd(::open(loop.c_str(), O_RDONLY | O_CLOEXEC));
+    loop_info64 info;
+    if (!fd || ::ioctl(fd.get(), LOOP_GET_STATUS64, &info) != 0)
+        return false;
+    if (device.block) // the kernel reports both numbers of a backing block device in its old encoding
+        return info.lo_rdevice != 0 && makedev(info.lo_rdevice >> 8, info.lo_rdevice & 0xff) == device.number;
+    return info.lo_device == device.number && info.lo_inode == device.inode;
+}
+
+Result<void> check_loops(const Device& device, const KernelView& kernel) {
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(fs::path(kernel.sys) / "block", none)) {
+        const auto backing = entry.path() / "loop/backing_file";
+        if (!fs::exists(backing, none))
+            continue;
+        const std::string loop = "/dev/" + entry.path().filename().string();
+        if (unescaped(first_line(backing)) == device.path || loop_is_on(loop, device))
+            return fail(Errc::busy, device.path + " is in use by " + loop);
+    }
+    return {};
+}
+
+Result<void> check_exclusive(const Device& device) {
+    if (!device.block)
+        return {};
+    const Fd fd(::open(device.path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK));
+    if (!fd && errno == EBUSY)
+        return fail(Errc::busy, device.path + " is in use by the kernel or another program");
+    return {};
+}
+
+} // namespace
+
+Result<void> check_unused(const Device& device, const KernelView& kernel) {
+    const auto numbers = numbers_of(device, kernel);
+    if (auto r = check_mounts(device, numbers, kernel); !r)
+        return r;
+    if (auto r = check_swaps(device, numbers, kernel); !r)
+        return r;
+    if (auto r = check_holders(device, numbers, kernel); !r)
+        return r;
+    if (auto r = check_loops(device, kernel); !r)
+        return r;
+    return check_exclusive(device);
+}
+
+} // namespace dek::kcm

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Is anybody else using a device? Mounts, swap, holders (device-mapper, md), loop devices, exclusive openers.
+#pragma once
+
+#include <string>
+
+#include "kcm/device.h"
+
+namespace dek::kcm {
+
+// Where the kernel tells; tests point it at files of their own.
+struct KernelView {
+    std::string mountinfo = "/proc/self/mountinfo";
+    std::string swaps = "/proc/swaps";
+    std::string sys = "/sys";
+};
+
+// Errc::busy with who has it, or nothing. For a block device its partitions are asked about too. A look, not a
+// lock: whoever opens it afterwards with O_EXCL decides.
+Result<void> check_unused(const Device& device, const KernelView& kernel = {});
+
+} // namespace dek::kcm

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `protect` would destroy or get in the way of.
+#include <algorithm>
+
+#include <unistd.h>
+
+#include "kcm/lvm_filter.h"
+#include "kcm/plan.h"
+#include "kcm/signature.h"
+
+namespace dek::kcm {
+namespace {
+
+constexpr std::uint64_t mib_lbas = 2048;
+
+Result<void> check_no_header(const Device& device) {
+    auto here = find_header(device, {}, Access::read);
+    if (here)
+        return fail(Errc::refused, device.path + " already holds volume " + here->found.copy.header.name +
+                                       " (header at LBA " + std::to_string(here->site.lba) +
+                                       "); --force writes over it");
+    if (here.error().code == Errc::not_found)
+        return {};
+    return fail(Errc::refused, here.error().reason + "; --force writes over it");
+}
+
+tl::unexpected<Error> fail_signature(const Device& device, const Signature& s) {
+    return fail(Errc::refused, device.path + " holds " + s.text() + " at byte " + std::to_string(s.byte) +
+                                   "; --force goes ahead, and what it belongs to is lost");
+}
+
+bool is_inside(const volume::Header& header, const Signature& s) {
+    const std::uint64_t lba = s.byte / 512;
+    return std::any_of(header.ranges.begin(), header.ranges.end(), [&](const auto& r) {
+        return lba >= r.lbas.first && lba - r.lbas.first < r.lbas.count;
+    });
+}
+
+// The volume is the device one to one: only what lies in an encrypted range is lost.
+Result<void> check_ranges_bare(const Device& device, const volume::Header& header) {
+    auto whole = find_signatures(device.fd.get(), 0, device.lbas * 512, device.path);
+    if (!whole)
+        return tl::unexpected(whole.error());
+    for (const auto& s : *whole)
+        if (is_inside(header, s))
+            return fail_signature(device, s);
+    for (const auto& r : header.ranges) {
+        auto within = find_signatures(device.fd.get(), r.lbas.first * 512, r.lbas.count * 512, device.path);
+        if (!within)
+            return tl::unexpected(within.error());
+        if (!within->empty())
+            return fail_signature(device, within->front());
+    }
+    return {};
+}
+
+Result<void> check_ends_zero(const Device& device, const volume::Header& header) {
+    for (const auto& r : header.ranges) {
+        const std::uint64_t n = std::min<std::uint64_t>(r.lbas.count, mib_lbas);
+        for (const std::uint64_t first : {r.lbas.first, r.lbas.first + r.lbas.count - n}) {
+            auto zero = is_zero(device, first * 512, n * 512);
+            if (!zero)
+                return tl::unexpected(zero.error());
+            if (!*zero)
+                return fail(Errc::refused,
+                            "there is data in LBAs " + std::to_string(first) + "-" +
+                                std::to_string(first + n - 1) + " of " + device.path +
+                                ", which would read as garbage; --force goes ahead all the same");
+        }
+    }
+    return {};
+}
+
+} // namespace
+
+Result<void> Controller::check_target(const ProtectRequest& request, const Plan& plan) {
+    if (plan.device.read_only)
+        return fail(Errc::permission, plan.device.path + " is read-only");
+    if (auto detached = check_detached(plan.device, std::nullopt); !detached)
+        return detached;
+    if (auto unused = check_unused(plan.device, parts_.kernel); !unused)
+        return unused;
+    const auto& file = request.header.file;
+    if (file.empty())
+        return {};
+    if (file[0] != '/')
+        return fail(Errc::invalid_argument, "\"" + file + "\" is not an absolute path");
+    if (::access(file.c_str(), F_OK) == 0)
+        return fail(Errc::exists, "header file " + file + " exists already");
+    const std::string directory = file.substr(0, file.rfind('/') + 1);
+    if (::access(directory.c_str(), W_OK) != 0)
+        return fail_errno(errno, "header file " + file + " cannot be made");
+    return {};
+}
+
+Result<void> Controller::check_physical_volume(const Plan& plan) {
+    auto signatures = find_signatures(plan.device.fd.get(), 0, plan.device.lbas * 512, plan.device.path);
+    if (!signatures)
+        return tl::unexpected(signatures.error());
+    const bool pv = std::any_of(signatures->begin(), signatures->end(),
+                                [](const auto& s) { return s.type == "LVM2_member"; });
+    const auto names = names_of_device(plan.device.path);
+    if (!pv || lvm_rejects(names, parts_.lvm_files))
+        return {};
+    return fail(Errc::refused, plan.device.path + " is a physical volume of LVM, which would go on using the raw "
+                                                  "disk; first add to section `devices` of /etc/lvm/lvmlocal.conf: " +
+                                   lvm_filter_line(names));
+}
+
+Result<void> Controller::check_contents(const ProtectRequest& request, const Plan& plan) {
+    const bool one_to_one = plan.header.place != volume::Place::leading;
+    if (one_to_one) // not even --force: nothing else keeps LVM off
+        if (auto r = check_physical_volume(plan); !r)
+            return r;
+    if (request.force)
+        return {};
+    if (auto r = check_no_header(plan.device); !r)
+        return r;
+    if (one_to_one) {
+        if (auto r = check_ranges_bare(plan.device, plan.header); !r)
+            return r;
+        return check_ends_zero(plan.device, plan.header);
+    }
+    auto signatures = find_signatures(plan.device.fd.get(), 0, plan.device.lbas * 512, plan.device.path);
+    if (!signatures)
+        return tl::unexpected(signatures.error());
+    return signatures->empty() ? Result<void>() : fail_signature(plan.device, signatures->front());
+}
+
+} // namespace dek::kcm

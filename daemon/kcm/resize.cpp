@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// A volume takes over its device's new size, or part of it.
+#include "base/log.h"
+#include "kcm/controller.h"
+#include "kcm/layers.h"
+
+namespace dek::kcm {
+namespace {
+
+// What was encrypted to the very end stays so: nothing new is ever plain by itself.
+Result<void> fit_ranges(volume::Header& next, std::uint64_t old_size) {
+    if (next.ranges.empty())
+        return {};
+    auto& last = next.ranges.back().lbas;
+    const std::uint64_t end = last.first + last.count;
+    if (end == old_size && next.size > old_size)
+        last.count += next.size - old_size;
+    else if (end > next.size)
+        return fail(Errc::refused, "LBAs up to " + std::to_string(end - 1) +
+                                       " are encrypted; a volume cannot be cut there");
+    return {};
+}
+
+} // namespace
+
+Result<void> Controller::plan_resize(const Volume& v, const Device& device,
+                                     std::optional<std::uint64_t> lbas, volume::Header& next) {
+    const std::uint64_t block = v.header.logical_block / 512;
+    if (device.lbas < v.header.offset + block)
+        return fail(Errc::invalid_argument, device.path + " is too small");
+    const std::uint64_t room = (device.lbas - v.header.offset) / block * block;
+    const std::uint64_t size = lbas.value_or(room);
+    if (size == 0 || size > room || size % block != 0)
+        return fail(Errc::invalid_argument, "the size has to be a multiple of " + std::to_string(block) +
+                                                " LBAs, at most " + std::to_string(room));
+    next = v.header;
+    next.size = size;
+    next.device_lbas = device.lbas;
+    next.sequence++;
+    if (auto r = fit_ranges(next, v.header.size); !r)
+        return r;
+    return volume::validate(next);
+}
+
+Result<void> Controller::write_header(const Volume& v, const Device& device, const volume::Header& next) {
+    auto key = parts_.keys->material(next.keys.front());
+    if (!key)
+        return tl::unexpected(key.error());
+    HeaderQuery query;
+    query.file = v.header_file;
+    if (query.file.empty())
+        query.lba = v.header.header_lba;
+    auto site = header_site(device, query, Access::write);
+    if (!site)
+        return tl::unexpected(site.error());
+    return volume::write(site->location, next, *key);
+}
+
+Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std::uint64_t> lbas) {
+    const auto found = parts_.registry->find(name);
+    if (!found)
+        return fail(Errc::not_found, "no volume named " + name + " is attached");
+    if (found->state != VolumeState::up || found->read_only)
+        return fail(Errc::unavailable, "volume " + name + " is " +
+                                           (found->read_only ? "read-only" : state_name(found->state)));
+    Volume v = *found;
+    auto device = open_device(v.device, Access::write);
+    if (!device)
+        return tl::unexpected(device.error());
+    volume::Header next;
+    if (auto r = plan_resize(v, *device, lbas, next); !r)
+        return tl::unexpected(r.error());
+    if (next.size == v.header.size)
+        return found;
+    auto endpoint = parts_.shim->find(v.header.uuid);
+    if (!endpoint || !*endpoint)
+        return fail(Errc::unavailable, "the shim does not serve volume " + name);
+    const std::uint64_t generation = (*endpoint)->map_generation;
+    const auto take_back = [&](const Error& error) -> Result<VolumePtr> {
+        (void)parts_.shim->map(v.header.uuid, generation + 2, must_encrypt_map(v.header));
+        (void)parts_.backend->resize(*parts_.shim, v.node(), v.header.size);
+        return tl::unexpected(error);
+    };
+    if (auto r = parts_.backend->resize(*parts_.shim, v.node(), next.size); !r)
+        return tl::unexpected(r.error());
+    if (auto r = parts_.shim->map(v.header.uuid, generation + 1, must_encrypt_map(next)); !r)
+        return take_back(r.error());
+    if (auto r = write_header(v, *device, next); !r)
+        return take_back(r.error());
+    v.header = next;
+    if (auto r = remember_sequence(next); !r)
+        log_error("sequence-not-remembered", r.error(), {{"volume", name}});
+    const auto find_key = [this](const volume::HeaderKey& key) { return parts_.keys->material(key); };
+    auto keyed = establish(*parts_.shim, next, find_key);
+    auto scaled = keyed ? parts_.backend->rescale(v.node()) : keyed;
+    v.reason = scaled ? "" : scaled.error().reason;
+    parts_.registry->publish(v);
+    if (!scaled)
+        return fail(scaled.error().code, "the volume has its new size, but " + scaled.error().reason);
+    log(Level::notice, "resized", {{"volume", name}, {"lbas", next.size}});
+    return parts_.registry->find(name);
+}
+
+} // namespace dek::kcm

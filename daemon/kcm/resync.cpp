@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// After a restart of kcmd or of the shim: records, endpoints, headers and block devices are brought together.
+#include <cstring>
+
+#include "base/log.h"
+#include "kcm/controller.h"
+
+namespace dek::kcm {
+namespace {
+
+const dek_list_entry* find_endpoint(const std::vector<dek_list_entry>& endpoints, const Uuid& uuid) {
+    for (const auto& e : endpoints)
+        if (std::memcmp(e.uuid, uuid.data(), uuid.size()) == 0)
+            return &e;
+    return nullptr;
+}
+
+template <std::size_t n> std::string text_of(const char (&field)[n]) {
+    return {field, ::strnlen(field, n)};
+}
+
+Volume volume_of(const Record& r) {
+    Volume v;
+    v.header.uuid = r.uuid;
+    v.header.name = r.name;
+    v.header.header_lba = r.header_lba.value_or(0);
+    v.name = r.name;
+    v.device = r.device;
+    v.identity = r.identity;
+    v.header_file = r.header_file;
+    v.shim = r.shim;
+    v.read_only = r.read_only;
+    return v;
+}
+
+bool was_read(const Volume& v) {
+    return v.header.sequence > 0;
+}
+
+} // namespace
+
+void Controller::load_records() {
+    for (const auto& record : records_.all()) {
+        Volume v = volume_of(record);
+        v.reason = "kcmd has just started";
+        parts_.registry->publish(std::move(v));
+    }
+}
+
+void Controller::shim_gone() {
+    for (const auto& volume : parts_.registry->all()) {
+        Volume v = *volume;
+        v.state = VolumeState::down;
+        v.reason = "the shim does not answer";
+        parts_.registry->publish(std::move(v));
+    }
+}
+
+void Controller::refresh_keys() {
+    for (const auto& volume : parts_.registry->all()) {
+        Volume v = *volume;
+        v.keys = key_infos(v.header);
+        parts_.registry->publish(std::move(v));
+    }
+}
+
+void Controller::release_tokens(const Volume& v) {
+    auto tokens = parts_.shim->tokens(v.header.uuid);
+    if (!tokens)
+        return log_error("tokens-not-listed", tokens.error(), {{"volume", v.name}});
+    for (const auto& token : *tokens) {
+        auto released = parts_.shim->release(v.header.uuid, token.token);
+        log(Level::warning, "stale-hold-released",
+            {{"volume", v.name}, {"first", token.first}, {"count", token.count}, {"done", released.has_value()}});
+    }
+}
+
+// The header as it is on the device, authenticated.
+Result<void> Controller::read_again(Volume& v, const Record& record) {
+    auto device = open_device(record.device, Access::read);
+    if (!device)
+        return tl::unexpected(device.error());
+    if (device->identity() != record.identity)
+        return fail(Errc::refused, record.device + " is another device now");
+    auto sited = find_header(*device, {record.header_lba, record.header_file}, Access::read);
+    if (!sited)
+        return tl::unexpected(sited.error());
+    if (sited->found.copy.header.uuid != record.uuid)
+        return fail(Errc::refused, sited->site.text() + " holds the header of another volume now");
+    auto header = authenticated(*sited);
+    if (!header)
+        return tl::unexpected(header.error());
+    if (auto r = check_sequence(*header, false); !r)
+        return r;
+    v.header = *header;
+    return {};
+}
+
+// Map, keys and size of the endpoint, as the header says.
+Result<void> Controller::restore_service(Volume& v, const dek_list_entry& endpoint) {
+    release_tokens(v);
+    const auto find_key = [this](const volume::HeaderKey& key) { return parts_.keys->material(key); };
+    if (auto r = establish(*parts_.shim, v.header, find_key); !r)
+        return r;
+    if (endpoint.count != v.header.size) // a resize was cut short
+        if (auto r = parts_.backend->resize(*parts_.shim, v.node(), v.header.size); !r)
+            return r;
+    return {};
+}
+
+// The block device and the link. One that has gone from under a volume that was up is reported, not made anew:
+// whoever used it has seen errors.
+void Controller::settle_node(Volume& v, const Record& record) {
+    auto node = parts_.backend->exposed(v.node());
+    if (!node && record.complete) {
+        v.state = VolumeState::down;
+        v.reason = "its block device is gone; detach it and attach it again";
+        return;
+    }
+    auto made = parts_.backend->expose(v.node());
+    if (!made) {
+        v.state = VolumeState::down;
+        v.reason = made.error().reason;
+        return;
+    }
+    v.block_device = *made;
+    if (auto r = link(v); !r)
+        log_error("link-not-made", r.error(), {{"volume", v.name}});
+    if (auto r = records_.write(record_of(v, true)); !r)
+        log_error("record-not-written", r.error(), {{"volume", v.name}});
+    v.state = VolumeState::up;
+    v.reason.clear();
+}
+
+void Controller::lost(const Record& record) {
+    const auto known = parts_.registry->find(record.name);
+    Volume v = known ? *known : volume_of(record);
+    if (!record.complete) { // nobody was told of it
+        if (auto r = clear_away(v); !r)
+            log_error("half-made-volume-stays", r.error(), {{"volume", v.name}});
+        log(Level::notice, "half-made-volume-removed", {{"volume", v.name}});
+        return;
+    }
+    v.state = VolumeState::down;
+    v.reason = "the shim has lost it; dekctl attach brings it back";
+    parts_.registry->publish(std::move(v));
+}
+
+// True: it has to wait for something.
+bool Controller::resync_volume(const Record& record, const std::vector<dek_list_entry>& endpoints) {
+    const auto* endpoint = find_endpoint(endpoints, record.uuid);
+    if (!endpoint) {
+        lost(record);
+        return false;
+    }
+    const auto known = parts_.registry->find(record.name);
+    Volume v = known ? *known : volume_of(record);
+    auto done = was_read(v) ? Result<void>() : read_again(v, record);
+    if (done)
+        done = restore_service(v, *endpoint);
+    if (done) {
+        settle_node(v, record);
+        v.keys = key_infos(v.header);
+        log(Level::notice, "volume-resumed", {{"volume", v.name}, {"state", state_name(v.state)}});
+        parts_.registry->publish(std::move(v));
+        return false;
+    }
+    const auto node = parts_.backend->exposed(v.node());
+    v.block_device = node.value_or("");
+    v.state = VolumeState::waiting_for_keys;
+    v.reason = done.error().reason;
+    const auto code = done.error().code;
+    const bool hopeful = code == Errc::locked || code == Errc::timeout || code == Errc::unavailable ||
+                         code == Errc::unknown_key || code == Errc::not_found || code == Errc::busy;
+    if (!hopeful)
+        v.state = VolumeState::fenced;
+    log_error("volume-not-resumed", done.error(), {{"volume", v.name}});
+    parts_.registry->publish(std::move(v));
+    return hopeful;
+}
+
+// An endpoint without a record (the run directory was wiped): ours if the device beneath holds its header.
+std::optional<Record> Controller::record_of_stranger(const dek_list_entry& endpoint) {
+    Record r;
+    r.name = text_of(endpoint.name);
+    r.device = text_of(endpoint.device);
+    std::memcpy(r.uuid.data(), endpoint.uuid, r.uuid.size());
+    auto device = open_device(r.device, Access::read);
+    if (!device || !volume::name_is_valid(r.name) || parts_.registry->find(r.name))
+        return std::nullopt;
+    auto sited = find_header(*device, {}, Access::read);
+    if (!sited || sited->found.copy.header.uuid != r.uuid)
+        return std::nullopt;
+    r.identity = device->identity();
+    r.header_lba = sited->site.lba;
+    r.shim = parts_.backend->kind();
+    r.complete = false; // so that what is missing of it is made
+    return r;
+}
+
+bool Controller::resync() {
+    auto endpoints = parts_.shim->list();
+    if (!endpoints) {
+        shim_gone();
+        return false; // the watch tells when it is back
+    }
+    auto records = records_.all();
+    for (const auto& endpoint : *endpoints) {
+        bool ours = false;
+        for (const auto& record : records)
+            ours = ours || std::memcmp(endpoint.uuid, record.uuid.data(), record.uuid.size()) == 0;
+        if (ours)
+            continue;
+        if (auto stranger = record_of_stranger(endpoint))
+            records.push_back(std::move(*stranger));
+        else
+            log(Level::warning, "endpoint-of-nobody", {{"name", text_of(endpoint.name)}});
+    }
+    bool waiting = false;
+    for (const auto& record : records)
+        waiting = resync_volume(record, *endpoints) || waiting;
+    return waiting;
+}
+
+} // namespace dek::kcm

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The client of a shim's ioctl interface (dek/ioctl.h): the same for the kernel's and the userspace one.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <dek/ioctl.h>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "volume/header.h"
+
+namespace dek::kcm {
+
+using volume::Uuid;
+
+// One way to the shim: the control file, or in tests an endpoint in the same process.
+class ShimTransport {
+  public:
+    virtual ~ShimTransport() = default;
+    virtual int connect() = 0; // afresh; 0 or errno
+    virtual int call(unsigned long request, void* argument) = 0; // 0 or errno; ENOTCONN: gone
+};
+
+class ControlFile : public ShimTransport {
+  public:
+    explicit ControlFile(std::string path) : path_(std::move(path)) {}
+    int connect() override;
+    int call(unsigned long request, void* argument) override;
+    int fd() const { return fd_.get(); }
+
+  private:
+    std::string path_;
+    Fd fd_;
+};
+
+// Each call connects when it has to, and once more when the shim has gone in between (a restarted one takes a
+// moment): calls fail with Errc::unavailable when none answers within `patience`. A restarted shim has new
+// endpoints: whoever needs several calls to mean the same life compares life().
+// Not thread-safe: each thread has its own.
+class Shim {
+  public:
+    explicit Shim(std::unique_ptr<ShimTransport> transport,
+                  std::chrono::milliseconds patience = std::chrono::seconds(5));
+
+    Result<dek_ioc_version> version();
+    Result<std::uint64_t> life();
+
+    // One block, answered in place. Busy and EINTR are tried again with back-off for `busy_patience`;
+    // what is still Busy then comes back as that status.
+    Result<void> command(const Uuid& uuid, std::span<std::uint8_t, DEK_BLOCK_SIZE> block);
+    // Replaces the must-encrypt map; ranges sorted, device LBAs; generation above the current one.
+    Result<void> map(const Uuid& uuid, std::uint64_t generation,
+                     const std::vector<dek_map_entry>& ranges);
+
+    Result<std::vector<dek_list_entry>> list();
+    Result<std::optional<dek_list_entry>> find(const Uuid& uuid);
+    Result<std::vector<dek_range_entry>> ranges(const Uuid& uuid);
+    Result<std::vector<dek_association_entry>> associations(const Uuid& uuid);
+    Result<std::vector<dek_token_entry>> tokens(const Uuid& uuid);
+    Result<void> release(const Uuid& uuid, std::uint64_t token);
+    Result<dek_ioc_stats> stats(const Uuid& uuid);
+
+    Result<void> volume_create(const dek_ioc_volume& volume);
+    Result<void> volume_remove(const Uuid& uuid);
+    Result<void> volume_resize(const Uuid& uuid, std::uint64_t lbas);
+
+    void busy_patience(std::chrono::milliseconds t) { busy_patience_ = t; }
+
+  private:
+    int connected();
+    int call_once(unsigned long request, void* argument);
+    int call_patiently(unsigned long request, void* argument); // 0 or errno; ENOTCONN: nobody answers
+    // `what` begins the sentence of a failure.
+    Result<void> call(unsigned long request, void* argument, const std::string& what);
+    Result<void> map_page(dek_ioc_map& page);
+
+    std::unique_ptr<ShimTransport> transport_;
+    std::chrono::milliseconds patience_;
+    std::chrono::milliseconds busy_patience_{15000};
+    bool connected_ = false;
+};
+
+} // namespace dek::kcm

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kcm/status.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace dek::kcm {
+namespace {
+
+std::string key_id_of(const dek_association_entry& a) {
+    return {reinterpret_cast<const char*>(a.key_id),
+            std::min<std::size_t>(a.key_id_length, sizeof a.key_id)};
+}
+
+template <std::size_t n> std::string text_of(const char (&field)[n]) {
+    return {field, ::strnlen(field, n)};
+}
+
+json counters_json(const dek_ioc_stats& s) {
+    return {{"reads", s.reads},
+            {"writes", s.writes},
+            {"flushes", s.flushes},
+            {"read_bytes", s.read_bytes},
+            {"write_bytes", s.write_bytes},
+            {"encrypted_bytes", s.encrypted_bytes},
+            {"decrypted_bytes", s.decrypted_bytes},
+            {"plain_bytes", s.plain_bytes},
+            {"fence_hits", s.fence_hits},
+            {"refused", s.refused},
+            {"waited", s.waited},
+            {"errors", s.errors},
+            {"in_flight", s.in_flight},
+            {"restarts", s.restarts}};
+}
+
+json keys_json(const Volume& v) {
+    json list = json::array();
+    for (std::size_t i = 0; i < v.header.keys.size(); i++) {
+        const auto& key = v.header.keys[i];
+        json j = {{"id", key.id}, {"name", ""}, {"provider", key.provider}, {"bits", key.bits}, {"state", "unknown"}};
+        if (i < v.keys.size() && v.keys[i].created != 0) {
+            j["name"] = v.keys[i].name;
+            j["state"] = keys::state_name(v.keys[i].state);
+        }
+        list.push_back(std::move(j));
+    }
+    return list;
+}
+
+json associations_json(const std::vector<dek_association_entry>& associations) {
+    json list = json::array();
+    for (const auto& a : associations)
+        list.push_back({{"handle", handle_json(a.handle)},
+                        {"key", key_id_of(a)},
+                        {"ranges", a.ranges},
+                        {"blocks", a.blocks}});
+    return list;
+}
+
+json header_facts(const Volume& v, const std::string& dev_dir) {
+    const auto& h = v.header;
+    std::uint64_t encrypted = 0;
+    for (const auto& range : h.ranges)
+        encrypted += range.lbas.count;
+    json j = {{"name", v.name},
+              {"uuid", volume::uuid_text(h.uuid)},
+              {"device", v.device},
+              {"node", dev_dir + "/" + v.name},
+              {"block_device", v.block_device},
+              {"place", volume::place_name(h.place)},
+              {"header_at", nullptr},
+              {"header", nullptr},
+              {"offset", h.offset},
+              {"size", h.size},
+              {"data_unit", h.data_unit},
+              {"logical_block", h.logical_block},
+              {"tweak", volume::tweak_name(h.tweak)},
+              {"endpoint_policy", h.endpoint_policy},
+              {"read_only", v.read_only},
+              {"cipher", "aes-xts"},
+              {"shim", v.shim},
+              {"state", state_name(v.state)},
+              {"reason", v.reason},
+              {"sequence", h.sequence},
+              {"keys", keys_json(v)},
+              {"encrypted_blocks", encrypted},
+              {"plain_blocks", h.size - std::min(encrypted, h.size)}};
+    if (v.header_file.empty())
+        j["header_at"] = h.header_lba;
+    else
+        j["header"] = v.header_file;
+    return j;
+}
+
+bool has_fenced(const std::vector<dek_range_entry>& ranges) {
+    return std::any_of(ranges.begin(), ranges.end(),
+                       [](const auto& r) { return r.state == DEK_RANGE_FENCED; });
+}
+
+} // namespace
+
+std::string hex64(std::uint64_t value) {
+    char text[19];
+    std::snprintf(text, sizeof text, "0x%016llx", static_cast<unsigned long long>(value));
+    return text;
+}
+
+json handle_json(std::uint64_t handle) {
+    return handle <= 1ull << 53 ? json(handle) : json(hex64(handle));
+}
+
+const char* engine_text(std::uint32_t engine) {
+    if (engine & DEK_ENGINE_INLINE)
+        return "inline";
+    if (engine & DEK_ENGINE_ACCEL)
+        return "accel";
+    return engine & DEK_ENGINE_CPU ? "cpu" : "none";
+}
+
+json engines_json(std::uint32_t engines) {
+    json list = json::array();
+    for (const std::uint32_t bit : {DEK_ENGINE_INLINE, DEK_ENGINE_ACCEL, DEK_ENGINE_CPU})
+        if (engines & bit)
+            list.push_back(engine_text(bit));
+    return list;
+}
+
+const char* range_state_text(std::uint32_t state) {
+    switch (state) {
+    case DEK_RANGE_KEYED:
+        return "keyed";
+    case DEK_RANGE_FENCED:
+        return "fenced";
+    case DEK_RANGE_YIELDED:
+        return "yielded";
+    case DEK_RANGE_RESERVED:
+        return "reserved";
+    default:
+        return "plain";
+    }
+}
+
+json volume_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
+    json j = header_facts(v, dev_dir);
+    j["engine"] = "none";
+    j["associations"] = json::array();
+    j["counters"] = json::object();
+    auto endpoint = shim.find(v.header.uuid);
+    if (!endpoint || !*endpoint) {
+        j["state"] = "down";
+        if (v.reason.empty())
+            j["reason"] = endpoint ? "the shim has lost it" : endpoint.error().reason;
+        return j;
+    }
+    j["engine"] = engine_text((*endpoint)->engine);
+    if (auto associations = shim.associations(v.header.uuid))
+        j["associations"] = associations_json(*associations);
+    if (auto stats = shim.stats(v.header.uuid))
+        j["counters"] = counters_json(*stats);
+    auto ranges = shim.ranges(v.header.uuid);
+    if (v.state == VolumeState::up && ranges && has_fenced(*ranges)) {
+        const bool recovering = (*endpoint)->flags & DEK_ENDPOINT_RECOVERING;
+        j["state"] = recovering ? "waiting-for-keys" : "fenced";
+        j["reason"] = recovering ? "the shim has restarted" : "an encrypted range has no key";
+    }
+    return j;
+}
+
+json shim_json(Shim& shim, const std::string& kind) {
+    auto v = shim.version();
+    if (!v)
+        return {{"kind", kind},   {"build", ""},       {"engine", ""}, {"engines", json::array()},
+                {"takeover", false}, {"life", nullptr}, {"up", false}};
+    return {{"kind", v->kind == DEK_SHIM_KERNEL ? "kernel" : "fuse"},
+            {"build", text_of(v->build)},
+            {"engine", text_of(v->engine_name)},
+            {"engines", engines_json(v->engines)},
+            {"takeover", (v->caps & DEK_CAP_TAKEOVER) != 0},
+            {"life", hex64(v->life)},
+            {"up", true}};
+}
+
+json endpoints_json(const std::vector<dek_list_entry>& endpoints) {
+    static const char* const fences[] = {"eio", "transport", "hold"};
+    json list = json::array();
+    for (const auto& e : endpoints) {
+        Uuid uuid;
+        std::memcpy(uuid.data(), e.uuid, uuid.size());
+        list.push_back({{"uuid", volume::uuid_text(uuid)},
+                        {"endpoint_id", hex64(e.endpoint_id)},
+                        {"name", text_of(e.name)},
+                        {"device", text_of(e.device)},
+                        {"first", e.first},
+                        {"count", e.count},
+                        {"map_generation", e.map_generation},
+                        {"ranges", e.ranges},
+                        {"associations", e.associations},
+                        {"tokens", e.tokens},
+                        {"data_unit", e.data_unit},
+                        {"engine", engine_text(e.engine)},
+                        {"fence", e.fence < 3 ? fences[e.fence] : "unknown"},
+                        {"recovering", (e.flags & DEK_ENDPOINT_RECOVERING) != 0}});
+    }
+    return list;
+}
+
+json key_json(const keys::KeyInfo& info, const std::string& provider) {
+    return {{"id", info.id},           {"name", info.name},       {"provider", provider},
+            {"state", keys::state_name(info.state)}, {"algorithm", info.algorithm}, {"bits", info.bits},
+            {"created", info.created}, {"changed", info.changed}, {"attributes", info.attributes}};
+}
+
+} // namespace dek::kcm

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// One attached volume, and the registry in which all are published.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "keys/provider.h"
+#include "kcm/backend.h"
+
+namespace dek::kcm {
+
+enum class VolumeState { up, waiting_for_keys, fenced, down };
+const char* state_name(VolumeState state); // "up", "waiting-for-keys", "fenced", "down"
+
+// A value. Never a key in it.
+struct Volume {
+    volume::Header header; // as verified; of one that could not be read yet only uuid and name
+    std::string name;      // of the volume here; the header's, unless attached under another
+    std::string device;    // canonical path
+    std::string identity;  // Device::identity()
+    std::string header_file; // empty: on the device, at header.header_lba
+    std::string shim;        // "fuse", "kernel"
+    std::string block_device;
+    bool read_only = false;
+    VolumeState state = VolumeState::down;
+    std::string reason; // why it is not up, or what to know though it is
+    std::vector<keys::KeyInfo> keys; // in the order of header.keys
+
+    NodeSpec node() const;
+    bool uses_key(const std::string& id) const;
+};
+
+using VolumePtr = std::shared_ptr<const Volume>;
+
+// Thread-safe. The operations thread publishes; anybody reads.
+class Registry {
+  public:
+    void publish(Volume volume); // replaces the one of this name
+    void withdraw(const std::string& name);
+    VolumePtr find(const std::string& name) const; // or null
+    VolumePtr with_uuid(const Uuid& uuid) const;
+    VolumePtr on_device(const std::string& identity) const;
+    std::vector<VolumePtr> all() const; // by name
+    std::vector<std::string> using_key(const std::string& id) const; // names
+
+  private:
+    mutable std::mutex mutex_;
+    std::map<std::string, VolumePtr> volumes_;
+};
+
+} // namespace dek::kcm
