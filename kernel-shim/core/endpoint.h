@@ -70,7 +70,10 @@ struct dek_change {
 };
 #define DEK_DRAIN_ALL (~0u)
 
-/* NULL: out of memory or config not valid (unit, empty or overflowing range). Starts unmapped, generation 0. */
+/*
+ * NULL: out of memory or config not valid (unit; range empty or beyond 2^55 LBAs, where bytes pass 2^64; no such
+ * fence; key_set, key_drop or random missing). Starts unmapped, generation 0.
+ */
 struct dek_endpoint *dek_endpoint_create(const struct dek_endpoint_config *config);
 /* No reader may be left. Drops every association; keys are wiped. */
 void dek_endpoint_destroy(struct dek_endpoint *ep);
@@ -90,15 +93,16 @@ void dek_endpoint_command(struct dek_endpoint *ep, __u8 block[DEK_BLOCK_SIZE], s
 /*
  * The must-encrypt map: 0 or -errno as in dek/ioctl.h, DEK_IOC_MAP; also -ENOMEM, and -EINVAL for unknown flags
  * or kinds, fields that must be zero, generation 0. Only COMMIT fills `change`; when its drain is given
- * up the caller answers EAGAIN. The uuid is not looked at.
+ * up the caller answers EAGAIN. After EBUSY, and ENOMEM from COMMIT alone, the open map is still there to be
+ * committed; any other failure drops it. The uuid is not looked at.
  */
 int dek_endpoint_map(struct dek_endpoint *ep, const struct dek_ioc_map *page, struct dek_change *change);
 
 /*
- * 0 or -errno as in dek/ioctl.h; also -EINVAL (empty, outside the endpoint, not aligned to the data unit,
- * no such fence), -ENOMEM, -E2BIG (yield: more ranges than max_ranges), -ENOSPC (quiesce: DEK_HOLDS_MAX).
- * Release, set_fence to what it is and recovered() twice never fail for want of memory. Yield under a token
- * that still drains, or where a command is unfinished: -EBUSY.
+ * 0 or -errno as in dek/ioctl.h; also -EINVAL (empty, outside the endpoint, no such fence; yield: not aligned
+ * to the data unit), -ENOMEM, -E2BIG (yield: more ranges than max_ranges), -ENOSPC (quiesce: DEK_HOLDS_MAX).
+ * Release needs no memory. What is so already is left alone: change->next stays NULL. Yield under a token that
+ * still drains, or where a command is unfinished: -EBUSY.
  */
 int dek_endpoint_quiesce(struct dek_endpoint *ep, __u64 first, __u64 count, __u64 *token, struct dek_change *change);
 int dek_endpoint_release(struct dek_endpoint *ep, __u64 token, struct dek_change *change);

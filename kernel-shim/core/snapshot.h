@@ -106,8 +106,16 @@ struct dek_tweak_run {
 	__u32 step;   /* 1 (unit) or data_unit / 512 (lba512) */
 	__u64 count;  /* LBAs until the numbers jump (end of a stripe chunk) or the piece ends */
 };
+/* C lets a function and a struct have one name. */
+#ifdef __cplusplus
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 /* lba is the start of a data unit inside the association's map; count > 0, a multiple of the unit. */
 void dek_tweak_run(const struct dek_geometry *g, __u64 lba, __u64 count, struct dek_tweak_run *run);
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
 /* True if a geometry can be served: unit sizes, chunk a multiple of the unit, origins congruent to it. */
 bool dek_geometry_valid(const struct dek_geometry *g);
 

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * Reading a snapshot: the verdict on a piece of I/O, and what lists show.
+ */
+#include "snapshot_private.h"
+
+DEK_STATIC_ASSERT(offsetof(struct dek_snapshot, hold) <= 72, "a lookup reads little of the snapshot");
+
+void dek_snapshot_judge(struct dek_snapshot *s)
+{
+	bool mapped = s->generation != 0;
+	__u8 wait_or = s->recovering ? DEK_WAIT : DEK_FENCED;
+
+	s->verdict[DEK_RANGE_PLAIN][0] = mapped || !s->recovering ? DEK_PASS : DEK_WAIT;
+	s->verdict[DEK_RANGE_PLAIN][1] = mapped ? DEK_PASS : s->recovering ? DEK_WAIT : DEK_REFUSE;
+	s->verdict[DEK_RANGE_KEYED][0] = s->verdict[DEK_RANGE_KEYED][1] = DEK_CRYPT;
+	s->verdict[DEK_RANGE_FENCED][0] = s->verdict[DEK_RANGE_FENCED][1] = wait_or;
+	s->verdict[DEK_RANGE_YIELDED][0] = s->verdict[DEK_RANGE_YIELDED][1] = DEK_PASS;
+	s->verdict[DEK_RANGE_RESERVED][0] = DEK_PASS;
+	s->verdict[DEK_RANGE_RESERVED][1] = DEK_REFUSE;
+}
+
+/* The first range of the hold that ends beyond lba, or hold->count. */
+static __u32 hold_find(const struct dek_hold *hold, __u64 lba)
+{
+	__u32 lo = 0, hi = hold->count;
+
+	while (lo < hi) {
+		__u32 middle = lo + (hi - lo) / 2;
+
+		if (hold->range[middle].first + hold->range[middle].count <= lba)
+			lo = middle + 1;
+		else
+			hi = middle;
+	}
+	return lo;
+}
+
+bool dek_hold_overlaps(const struct dek_hold *hold, __u64 first, __u64 count)
+{
+	__u32 i = hold_find(hold, first);
+
+	return i < hold->count && hold->range[i].first < first + count;
+}
+
+/* Is lba held? *end shrinks to where that changes; it is greater than lba and stays so. */
+static bool held(const struct dek_snapshot *s, __u64 lba, __u64 *end)
+{
+	bool answer = false;
+	__u32 h;
+
+	for (h = 0; h < s->holds && !answer; h++) {
+		const struct dek_hold *hold = s->hold[h];
+		__u32 i = hold_find(hold, lba);
+		__u64 border;
+
+		if (i == hold->count)
+			continue;
+		answer = hold->range[i].first <= lba;
+		border = answer ? hold->range[i].first + hold->range[i].count : hold->range[i].first;
+		*end = border < *end ? border : *end;
+	}
+	return answer;
+}
+
+static void outside(const struct dek_snapshot *s, __u64 lba, __u64 count, struct dek_piece *piece)
+{
+	bool before = lba < s->first && count > s->first - lba;
+
+	piece->count = before ? s->first - lba : count;
+	piece->verdict = DEK_REFUSE;
+	piece->association = NULL;
+}
+
+void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, bool write, struct dek_piece *piece)
+{
+	struct dek_stretch at;
+	__u64 end;
+
+	if (__builtin_expect(lba < s->first || lba >= s->end, 0)) {
+		outside(s, lba, count, piece);
+		return;
+	}
+	end = s->end - lba < count ? s->end : lba + count;
+	if (__builtin_expect(s->holds != 0, 0) && held(s, lba, &end)) {
+		piece->count = end - lba;
+		piece->verdict = DEK_WAIT;
+		piece->association = NULL;
+		return;
+	}
+	at = dek_tree_find(&s->tree, lba, s->end);
+	end = at.end < end ? at.end : end;
+	piece->count = end - lba;
+	piece->verdict = (enum dek_verdict)s->verdict[dek_value_state(at.value)][write];
+	piece->association = dek_value_association(at.value);
+}
+
+bool dek_snapshot_next(const struct dek_snapshot *s, __u64 lba, struct dek_range_entry *out)
+{
+	struct dek_stretch at;
+	const struct dek_association *a;
+	__u32 h;
+
+	do {
+		if (lba >= s->end)
+			return false;
+		at = dek_tree_find(&s->tree, lba, s->end);
+		lba = at.end;
+	} while (dek_value_state(at.value) == DEK_RANGE_PLAIN);
+	a = dek_value_association(at.value);
+	out->first = at.first;
+	out->count = at.end - at.first;
+	out->association = a ? a->handle : 0;
+	out->state = dek_value_state(at.value);
+	out->held = 0;
+	for (h = 0; h < s->holds; h++)
+		out->held |= dek_hold_overlaps(s->hold[h], out->first, out->count);
+	return true;
+}
+
+__u64 dek_snapshot_generation(const struct dek_snapshot *s)
+{
+	return s->generation;
+}
+
+__u64 dek_snapshot_ranges(const struct dek_snapshot *s)
+{
+	const __u32 *n = s->tree.ranges;
+
+	return (__u64)n[DEK_RANGE_KEYED] + n[DEK_RANGE_FENCED] + n[DEK_RANGE_YIELDED] + n[DEK_RANGE_RESERVED];
+}
+
+enum dek_fence dek_snapshot_fence(const struct dek_snapshot *s)
+{
+	return s->fence;
+}
+
+bool dek_snapshot_recovering(const struct dek_snapshot *s)
+{
+	return s->recovering;
+}
+
+bool dek_snapshot_has_fenced(const struct dek_snapshot *s)
+{
+	return s->tree.ranges[DEK_RANGE_FENCED] != 0;
+}

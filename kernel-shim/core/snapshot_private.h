@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * What a snapshot is made of. Private to the core.
+ */
+#ifndef DEK_CORE_SNAPSHOT_PRIVATE_H
+#define DEK_CORE_SNAPSHOT_PRIVATE_H
+
+#include "snapshot.h"
+#include "tree.h"
+
+/* LBAs where I/O waits: a quiesce token or an unfinished command. Shown by snapshots, never modified. */
+struct dek_hold {
+	struct dek_block block;
+	__u32 count;
+	struct dek_range range[]; /* sorted, not overlapping */
+};
+
+/* What a change no longer shows. Lies in the snapshot that the change replaces, which goes with it. */
+struct dek_reclaim {
+	struct dek_block *blocks;
+	struct dek_association *associations; /* one hold on each is dropped */
+};
+
+struct dek_snapshot {
+	/* One cache line for the lookup. */
+	__u64 first;
+	__u64 end;
+	struct dek_tree tree;
+	__u32 holds;
+	__u8 verdict[DEK_STATES][2]; /* by state; for reads, for writes */
+	const struct dek_hold *hold[DEK_HOLDS_MAX];
+	__u64 generation; /* of the map; 0: unmapped */
+	enum dek_fence fence;
+	bool recovering;
+	struct dek_reclaim reclaim; /* the writer's */
+};
+
+/* Fills verdict[] from generation and recovering. */
+void dek_snapshot_judge(struct dek_snapshot *s);
+
+/* Does the hold reach into [first, first + count)? */
+bool dek_hold_overlaps(const struct dek_hold *hold, __u64 first, __u64 count);
+
+#endif
