@@ -81,7 +81,8 @@ std::shared_ptr<Volume> make_volume(unsigned slot, const dek_ioc_volume& config,
 // The sum of all lanes.
 void sum_counters(const Volume& volume, dek_ioc_stats& out);
 
-constexpr std::uint32_t kMaxAssociations = 1u << 16;
+// Each key has a page of its own, and a process may have some 65,000 mappings in all.
+constexpr std::uint32_t kMaxAssociations = 4096;
 constexpr std::uint32_t kMaxRanges = 1u << 20;
 
 } // namespace dek::shim

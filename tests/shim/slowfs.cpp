@@ -2,7 +2,8 @@
 // A slow disk for tests: shows one file of a folder, direct I/O only, and lets each read, write and
 // flush wait before it happens. Writes therefore overtake each other, and are under way for long.
 //
-//   slowfs FILE MOUNTPOINT MS [fixed]    0..MS milliseconds at random, or always MS; in the foreground
+//   slowfs FILE MOUNTPOINT MS [fixed]    0..MS milliseconds at random, or always MS; in the
+//   foreground
 #define FUSE_USE_VERSION 312
 #include <cerrno>
 #include <cstdio>

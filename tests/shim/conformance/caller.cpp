@@ -50,12 +50,20 @@ Caller::~Caller() {
     ::close(fd_);
 }
 
+void Caller::reopen() {
+    ::close(fd_);
+    fd_ = ::open(stage().control().c_str(), O_RDWR | O_CLOEXEC);
+    if (fd_ < 0)
+        give_up(stage().control());
+}
+
 int Caller::raw(unsigned long number, void* argument) {
     return ::ioctl(fd_, number, argument) < 0 ? errno : 0;
 }
 
 Volume::Volume(const Spec& spec) : spec_(spec), place_(stage().make(spec)) {
-    node_ = ::open(place_.node.c_str(), (spec.read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+    node_ =
+        ::open(place_.node.c_str(), (spec.read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
     if (node_ < 0)
         give_up(place_.node);
 }

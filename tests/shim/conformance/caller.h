@@ -23,6 +23,7 @@ class Caller {
     ~Caller();
     Caller(const Caller&) = delete;
     Caller& operator=(const Caller&) = delete;
+    void reopen();
 
     int fd() const { return fd_; }
     // 0 or errno.
@@ -53,6 +54,7 @@ class Volume {
     Volume& operator=(const Volume&) = delete;
 
     Caller& caller() { return caller_; }
+    void reopen() { caller_.reopen(); } // in a new life
     const Place& place() const { return place_; }
     const Spec& spec() const { return spec_; }
     // The UUID filled in.
@@ -100,8 +102,8 @@ class Volume {
 // Bytes that differ from block to block.
 Bytes pattern(std::size_t size, unsigned seed);
 Bytes test_key(std::size_t size, unsigned seed);
-// AES-XTS by OpenSSL's EVP, one IV per unit, the tweak from the document's formula: what `plain`, which
-// starts at `lba` of the device, must look like on it.
+// AES-XTS by OpenSSL's EVP, one IV per unit, the tweak from the document's formula: what `plain`,
+// which starts at `lba` of the device, must look like on it.
 Bytes expected(const Association& a, std::uint64_t lba, const Bytes& plain);
 
 } // namespace conformance

@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 
 #include <cerrno>
+#include <cstring>
+#include <memory>
 
 #include "caller.h"
 
@@ -69,15 +71,15 @@ TEST_CASE("generations only rise, and pages belong to the one that is open") {
 
 TEST_CASE("a map with a wrong range is refused, and the open one dropped") {
     const std::vector<std::vector<dek_map_entry>> wrong{
-        {encrypt(16, 8), encrypt(0, 8)},    // unsorted
-        {encrypt(0, 16), encrypt(8, 8)},    // overlapping
-        {encrypt(4088, 16)},                // outside
-        {encrypt(~0ull - 7, 16)},           // overflowing
-        {encrypt(4, 8)},                    // unaligned
+        {encrypt(16, 8), encrypt(0, 8)}, // unsorted
+        {encrypt(0, 16), encrypt(8, 8)}, // overlapping
+        {encrypt(4088, 16)},             // outside
+        {encrypt(~0ull - 7, 16)},        // overflowing
+        {encrypt(4, 8)},                 // unaligned
         {encrypt(0, 4)},
-        {encrypt(0, 0)},                    // empty
-        {{0, 8, 7, 0}},                     // of no kind
-        {{0, 8, DEK_MAP_ENCRYPT, 1}},       // reserved must be zero
+        {encrypt(0, 0)},              // empty
+        {{0, 8, 7, 0}},               // of no kind
+        {{0, 8, DEK_MAP_ENCRYPT, 1}}, // reserved must be zero
     };
     Volume v;
     for (const auto& entries : wrong) {

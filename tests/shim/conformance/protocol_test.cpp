@@ -68,7 +68,8 @@ TEST_CASE("an unknown call is ENOTTY, an unknown endpoint ENOENT") {
     std::uint8_t room[64]{};
     CHECK(caller.raw(_IOWR(DEK_IOC_TYPE, 0x7f, room), room) == ENOTTY);
     CHECK(caller.raw(_IOWR('Z', 0x00, room), room) == ENOTTY);
-    CHECK(caller.raw(_IOWR(DEK_IOC_TYPE, 0x0b, room), room) == ENOTTY); // the size is part of the call
+    CHECK(caller.raw(_IOWR(DEK_IOC_TYPE, 0x0b, room), room) ==
+          ENOTTY); // the size is part of the call
     dek_ioc_stats stats{};
     stats.uuid[0] = 0xee;
     CHECK(caller.call(DEK_IOC_STATS, stats) == ENOENT);

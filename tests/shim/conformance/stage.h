@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What differs between the transports a conformance run may be for: how a volume comes to be and where
-// its node is. Everything else in this suite goes through the ioctl interface and plain I/O.
+// What differs between the transports a conformance run may be for: how a volume comes to be and
+// where its node is. Everything else in this suite goes through the ioctl interface and plain I/O.
 #pragma once
 
 #include <array>
@@ -23,7 +23,8 @@ struct Spec {
     bool read_only = false;
 };
 
-// A volume over a device of its own. `node`: where to do I/O; `backing`: a file with the device's bytes.
+// A volume over a device of its own. `node`: where to do I/O; `backing`: a file with the device's
+// bytes.
 struct Place {
     Uuid uuid{};
     std::string name, node, backing;

@@ -132,7 +132,8 @@ void FuseStage::remove(const Place& place) {
     std::copy(place.uuid.begin(), place.uuid.end(), ref.uuid);
     const int error = ioctl(DEK_IOC_VOLUME_REMOVE, &ref); // ENOENT: the test removed it itself
     if (error && error != ENOENT)
-        std::fprintf(stderr, "%s cannot be removed: %s\n", place.name.c_str(), std::strerror(error));
+        std::fprintf(stderr, "%s cannot be removed: %s\n", place.name.c_str(),
+                     std::strerror(error));
     const auto slow = slow_.find(work_ + "/" + place.name + ".slow");
     if (slow != slow_.end()) {
         ::umount2(slow->first.c_str(), MNT_DETACH);
