@@ -78,10 +78,17 @@ Result<Database> Database::open(const std::string& path, Mode mode) {
     return database;
 }
 
+// By the time an error is reported the rollback has spoilt errno; the file remembers its own.
+static int system_error_of(sqlite3* handle) {
+    int of_file = 0;
+    sqlite3_file_control(handle, "main", SQLITE_FCNTL_LAST_ERRNO, &of_file);
+    return of_file != 0 ? of_file : sqlite3_system_errno(handle);
+}
+
 Error Database::error(int code, const std::string& what) const {
-    const int system = handle_ ? sqlite3_system_errno(handle_.get()) : 0;
     const bool of_system = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
-    if (of_system && system != 0)
+    const int system = of_system && handle_ ? system_error_of(handle_.get()) : 0;
+    if (system != 0)
         return fail_errno(system, path_ + ' ' + what).value();
     return Error{errc_of(code), path_ + ' ' + what + ": " + sqlite3_errstr(code)};
 }

@@ -54,10 +54,10 @@ Result<MasterKeys> build(const std::string& path, const Unsealer& first, const A
     auto secret = new_unsealer_secret(first);
     if (!secret)
         return tl::unexpected(secret.error());
-    auto keys = MasterKeys::derive(Secret::random(wrap_key_size));
+    const Bytes store = random_bytes(16);
+    auto keys = MasterKeys::derive(Secret::random(wrap_key_size), store);
     if (!keys)
         return keys;
-    const Bytes store = random_bytes(16);
     auto slot = make_slot(store, *enrolment, *secret, cost, keys->master);
     if (!slot)
         return tl::unexpected(slot.error());
@@ -104,7 +104,7 @@ Result<std::unique_ptr<Keystore::Impl>> Keystore::Impl::open(const std::string& 
 }
 
 Result<void> Keystore::Impl::adopt(Secret master) {
-    auto derived = MasterKeys::derive(std::move(master));
+    auto derived = MasterKeys::derive(std::move(master), store);
     if (!derived)
         return tl::unexpected(derived.error());
     keys = std::move(*derived);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Schema version 1, and the two kinds of MAC in it.
+// Schema version 1, and the MAC over what is in it.
 #include "keys/store.h"
 
 #include <algorithm>
@@ -25,7 +25,7 @@ const std::map<std::string, std::string> schema{
              "INTEGER NOT NULL, attributes TEXT NOT NULL, nonce BLOB NOT NULL, wrapped BLOB NOT "
              "NULL) STRICT, WITHOUT ROWID"},
     {"header_sequences", "CREATE TABLE header_sequences (volume TEXT PRIMARY KEY, sequence INTEGER "
-                         "NOT NULL, mac BLOB NOT NULL) STRICT, WITHOUT ROWID"},
+                         "NOT NULL) STRICT, WITHOUT ROWID"},
 };
 
 Result<std::int64_t> number_from(const Database& database, std::string_view sql) {
@@ -69,34 +69,49 @@ bool same(const Mac& mac, const Bytes& stored) {
 }
 
 // The tag of a record stands for all of its row: everything in the row is bound to it.
-Result<Mac> root_of(const Database& database, ByteView store, const MasterKeys& keys,
-                    std::int64_t generation) {
-    AssociatedData all("dekstack keystore root 1");
-    all.bytes(store).number(generation);
+Result<void> add_records(const Database& database, AssociatedData& all) {
     Statement select(database, "SELECT id, nonce, wrapped FROM keys ORDER BY id");
     for (;;) {
         auto row = select.step();
         if (!row)
             return tl::unexpected(row.error());
         if (!*row)
-            return hmac_sha256(keys.mac, all.view());
+            return {};
         const Bytes wrapped = select.blob_at(2);
-        const std::size_t tag = std::min(wrapped.size(), tag_size);
-        all.text(select.text_at(0)).bytes(select.blob_at(1)).bytes(ByteView(wrapped).last(tag));
+        const ByteView tag = ByteView(wrapped).last(std::min(wrapped.size(), tag_size));
+        all.number(1).text(select.text_at(0)).bytes(select.blob_at(1)).bytes(tag);
     }
 }
 
-Result<Mac> sequence_mac(ByteView store, const MasterKeys& keys, const std::string& volume,
-                         std::int64_t sequence) {
-    AssociatedData row("dekstack keystore header 1");
-    return hmac_sha256(keys.mac, row.bytes(store).text(volume).number(sequence).view());
+Result<void> add_sequences(const Database& database, AssociatedData& all) {
+    Statement select(database, "SELECT volume, sequence FROM header_sequences ORDER BY volume");
+    for (;;) {
+        auto row = select.step();
+        if (!row)
+            return tl::unexpected(row.error());
+        if (!*row)
+            return {};
+        all.number(2).text(select.text_at(0)).number(select.number_at(1));
+    }
+}
+
+Result<Mac> root_of(const Database& database, ByteView store, const MasterKeys& keys,
+                    std::int64_t generation) {
+    AssociatedData all("dekstack keystore root 1");
+    all.bytes(store).number(generation);
+    auto added = add_records(database, all);
+    if (added)
+        added = add_sequences(database, all);
+    if (!added)
+        return tl::unexpected(added.error());
+    return hmac_sha256(keys.mac, all.view());
 }
 
 } // namespace
 
-Result<MasterKeys> MasterKeys::derive(Secret master) {
-    auto wrap = hkdf_sha256(master, {}, "dekstack keystore wrap 1");
-    auto mac = hkdf_sha256(master, {}, "dekstack keystore mac 1");
+Result<MasterKeys> MasterKeys::derive(Secret master, ByteView store) {
+    auto wrap = hkdf_sha256(master, store, "dekstack keystore wrap 1");
+    auto mac = hkdf_sha256(master, store, "dekstack keystore mac 1");
     if (!wrap || !mac)
         return tl::unexpected(wrap ? mac.error() : wrap.error());
     return MasterKeys{std::move(master), std::move(*wrap), std::move(*mac)};
@@ -166,35 +181,22 @@ Result<void> update_root(const Database& database, ByteView store, const MasterK
         .run();
 }
 
-Result<std::optional<std::uint64_t>> read_header_sequence(const Database& database, ByteView store,
-                                                          const MasterKeys& keys,
+Result<std::optional<std::uint64_t>> read_header_sequence(const Database& database,
                                                           const std::string& volume) {
-    Statement select(database, "SELECT sequence, mac FROM header_sequences WHERE volume = ?");
+    Statement select(database, "SELECT sequence FROM header_sequences WHERE volume = ?");
     auto row = select.text(1, volume).step();
     if (!row)
         return tl::unexpected(row.error());
     if (!*row)
         return std::optional<std::uint64_t>();
-    const std::int64_t sequence = select.number_at(0);
-    auto mac = sequence_mac(store, keys, volume, sequence);
-    if (!mac)
-        return tl::unexpected(mac.error());
-    if (!same(*mac, select.blob_at(1)))
-        return fail(Errc::corrupt, "the header sequence number remembered for volume " + volume +
-                                       " was changed behind the keystore's back");
-    return std::optional<std::uint64_t>(static_cast<std::uint64_t>(sequence));
+    return std::optional<std::uint64_t>(static_cast<std::uint64_t>(select.number_at(0)));
 }
 
-Result<void> write_header_sequence(const Database& database, ByteView store, const MasterKeys& keys,
-                                   const std::string& volume, std::uint64_t sequence) {
-    const auto number = static_cast<std::int64_t>(sequence);
-    auto mac = sequence_mac(store, keys, volume, number);
-    if (!mac)
-        return tl::unexpected(mac.error());
-    return Statement(database, "INSERT OR REPLACE INTO header_sequences VALUES (?, ?, ?)")
+Result<void> write_header_sequence(const Database& database, const std::string& volume,
+                                   std::uint64_t sequence) {
+    return Statement(database, "INSERT OR REPLACE INTO header_sequences VALUES (?, ?)")
         .text(1, volume)
-        .number(2, number)
-        .blob(3, *mac)
+        .number(2, static_cast<std::int64_t>(sequence))
         .run();
 }
 

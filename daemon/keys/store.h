@@ -15,8 +15,8 @@ namespace dek::keys {
 struct MasterKeys {
     Secret master; // what the slots seal
     Secret wrap;   // seals records
-    Secret mac;    // authenticates the root and the header sequences
-    static Result<MasterKeys> derive(Secret master);
+    Secret mac;    // authenticates the root
+    static Result<MasterKeys> derive(Secret master, ByteView store);
 };
 
 Result<void> create_schema(Database& database, ByteView store);
@@ -25,16 +25,16 @@ Result<void> create_schema(Database& database, ByteView store);
 Result<void> check_schema(Database& database);
 Result<Bytes> read_store_uuid(const Database& database); // 16 bytes
 
-// The root authenticates the set of records: a record that was removed, or put back as it was
-// before, does not go with it. Errc::corrupt.
+// The root authenticates the set of records and header sequences: what was removed, or put back as
+// it was before, does not go with it. Errc::corrupt.
 Result<void> verify_root(const Database& database, ByteView store, const MasterKeys& keys);
-// After every change of a record, in the same transaction; raises the generation.
+// After every change of either, in the same transaction; raises the generation.
 Result<void> update_root(const Database& database, ByteView store, const MasterKeys& keys);
 
-Result<std::optional<std::uint64_t>> read_header_sequence(const Database& database, ByteView store,
-                                                          const MasterKeys& keys,
+// As they stand; the root is what makes them trustworthy. Sequences take all 64 bits.
+Result<std::optional<std::uint64_t>> read_header_sequence(const Database& database,
                                                           const std::string& volume);
-Result<void> write_header_sequence(const Database& database, ByteView store, const MasterKeys& keys,
-                                   const std::string& volume, std::uint64_t sequence);
+Result<void> write_header_sequence(const Database& database, const std::string& volume,
+                                   std::uint64_t sequence);
 
 } // namespace dek::keys

@@ -51,7 +51,7 @@ Result<Sealed> seal(const Secret& key, ByteView plain, ByteView associated);
 // empty Secret.
 Result<Secret> unseal(const Secret& key, const Sealed& sealed, ByteView associated);
 
-// 32 bytes.
+// 32 bytes. The salt must not be empty.
 Result<Secret> hkdf_sha256(const Secret& input, ByteView salt, std::string_view info);
 Result<std::array<std::uint8_t, 32>> hmac_sha256(const Secret& key, ByteView message);
 // 32 bytes. Errc::corrupt when the cost is out of bounds: it was read from somewhere.
