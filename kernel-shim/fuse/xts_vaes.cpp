@@ -7,7 +7,8 @@
 //    the last AES round itself, and the first one takes one three-way XOR;
 //  * the masks of the next 512 bytes are computed between the rounds of these, so that a short data
 //    unit does not wait for them.
-// Round keys are read from the schedule in each round, never kept on the stack.
+// Round keys, and what is derived from them, are read from the schedule where they are needed, so
+// that the compiler has no reason to keep any on the stack.
 #include "xts_vaes.h"
 
 #include <immintrin.h>
@@ -88,29 +89,9 @@ struct Masks {
     __m512i of[lanes];
 };
 
-// What makes of (tweak + last) * x^n the mask tweak * x^n + last: last * x^n + last.
-struct MaskConstants {
-    __m512i last, x8, x16, x32;
-    __m512i whiten; // first round key + last, for text + mask + whiten = text + tweak + first
-};
-
-template <int Bytes>
-DEK_INLINE __m512i mask_constant(__m512i last) {
-    const __m512i carry = _mm512_bsrli_epi128(last, 16 - Bytes);
-    const __m512i reduced = _mm512_clmulepi64_epi128(carry, field_polynomial(), 0x00);
-    return _mm512_ternarylogic_epi64(_mm512_bslli_epi128(last, Bytes), reduced, last, xor3);
-}
-
-template <int Rounds>
-DEK_INLINE MaskConstants mask_constants(const std::uint8_t (*keys)[16]) {
-    const __m512i last = broadcast(keys[Rounds]);
-    return {last, mask_constant<1>(last), mask_constant<2>(last), mask_constant<4>(last),
-            _mm512_xor_si512(last, broadcast(keys[0]))};
-}
-
 // Where the masks of the next chunk come from: the same data unit, ...
 struct SameUnit {
-    DEK_INLINE void step(int round, __m512i (&state)[lanes], const MaskConstants& add, Masks& now,
+    DEK_INLINE void step(int round, __m512i (&state)[lanes], const Direction& way, Masks& now,
                          Masks& next, const std::uint8_t*) {
         if (round > lanes)
             return;
@@ -118,34 +99,34 @@ struct SameUnit {
         if (round % 2 == 1)
             TimesX8<4>::first_half(state, now.of[a], now.of[b], next.of[a], next.of[b]);
         else
-            TimesX8<4>::second_half(state, now.of[a], add.x32, next.of[a], next.of[b]);
+            TimesX8<4>::second_half(state, now.of[a], broadcast(way.x32), next.of[a], next.of[b]);
     }
 };
 
 // ... or the encrypted tweak of another one.
 struct OtherUnit {
-    DEK_INLINE void step(int round, __m512i (&state)[lanes], const MaskConstants& add, Masks&,
+    DEK_INLINE void step(int round, __m512i (&state)[lanes], const Direction& way, Masks&,
                          Masks& next, const std::uint8_t* tweak) {
         __m512i* m = next.of;
         switch (round) {
         case 1:
-            m[0] = _mm512_xor_si512(times_x_lanes<0>(broadcast(tweak)), add.last);
+            m[0] = _mm512_xor_si512(times_x_lanes<0>(broadcast(tweak)), broadcast(way.last));
             break;
         case 2:
-            m[1] = _mm512_xor_si512(times_x_lanes<4>(broadcast(tweak)), add.last);
+            m[1] = _mm512_xor_si512(times_x_lanes<4>(broadcast(tweak)), broadcast(way.last));
             break;
         case 3:
             return TimesX8<1>::first_half(state, m[0], m[1], m[2], m[3]);
         case 4:
-            return TimesX8<1>::second_half(state, m[0], add.x8, m[2], m[3]);
+            return TimesX8<1>::second_half(state, m[0], broadcast(way.x8), m[2], m[3]);
         case 5:
             return TimesX8<2>::first_half(state, m[0], m[1], m[4], m[5]);
         case 6:
-            return TimesX8<2>::second_half(state, m[0], add.x16, m[4], m[5]);
+            return TimesX8<2>::second_half(state, m[0], broadcast(way.x16), m[4], m[5]);
         case 7:
             return TimesX8<2>::first_half(state, m[2], m[3], m[6], m[7]);
         case 8:
-            return TimesX8<2>::second_half(state, m[2], add.x16, m[6], m[7]);
+            return TimesX8<2>::second_half(state, m[2], broadcast(way.x16), m[6], m[7]);
         default:
             break;
         }
@@ -164,21 +145,22 @@ DEK_INLINE __m512i aes_last(__m512i state, __m512i key) {
 
 // 512 bytes; `masks` becomes those of the chunk after it.
 template <int Rounds, bool Encrypt, class Next>
-DEK_INLINE void chunk(const std::uint8_t (*keys)[16], const MaskConstants& add, Masks& masks,
-                      const std::uint8_t* tweak, std::uint8_t* to, const std::uint8_t* from) {
+DEK_INLINE void chunk(const Direction& way, Masks& masks, const std::uint8_t* tweak,
+                      std::uint8_t* to, const std::uint8_t* from) {
     __m512i state[lanes];
     Masks next;
+    const __m512i whiten = broadcast(way.whiten);
     DEK_UNROLL
     for (int i = 0; i < lanes; i++)
-        state[i] = _mm512_ternarylogic_epi64(_mm512_loadu_si512(from + 64 * i), masks.of[i],
-                                             add.whiten, xor3);
+        state[i] =
+            _mm512_ternarylogic_epi64(_mm512_loadu_si512(from + 64 * i), masks.of[i], whiten, xor3);
     DEK_UNROLL
     for (int round = 1; round < Rounds; round++) {
-        const __m512i key = broadcast(keys[round]);
+        const __m512i key = broadcast(way.keys[round]);
         DEK_UNROLL
         for (int i = 0; i < lanes; i++)
             state[i] = aes_round<Encrypt>(state[i], key);
-        Next::step(round, state, add, masks, next, tweak);
+        Next::step(round, state, way, masks, next, tweak);
     }
     DEK_UNROLL
     for (int i = 0; i < lanes; i++)
@@ -187,12 +169,12 @@ DEK_INLINE void chunk(const std::uint8_t (*keys)[16], const MaskConstants& add, 
 }
 
 // The masks of the first chunk of all, with no rounds to hide behind.
-DEK_INLINE Masks first_masks(const MaskConstants& add, const std::uint8_t* tweak) {
+DEK_INLINE Masks first_masks(const Direction& way, const std::uint8_t* tweak) {
     __m512i state[lanes] = {};
     Masks first;
     DEK_UNROLL
     for (int round = 1; round <= lanes; round++)
-        OtherUnit::step(round, state, add, first, first, tweak);
+        OtherUnit::step(round, state, way, first, first, tweak);
     return first;
 }
 
@@ -269,11 +251,10 @@ DEK_INLINE void wipe(T& secret) {
 // Tweaks are encrypted one batch ahead, so that the AES of the data hides them.
 template <int Rounds, bool Encrypt>
 __attribute__((noinline)) void run(const Schedule& schedule, const XtsUnits& units) {
-    const std::uint8_t(*keys)[16] = Encrypt ? schedule.encrypt : schedule.decrypt;
-    const MaskConstants add = mask_constants<Rounds>(keys);
+    const Direction& way = Encrypt ? schedule.encrypt : schedule.decrypt;
     alignas(64) Tweaks tweaks[2];
     encrypt_batch<Rounds>(schedule.tweak, units, 0, tweaks[0]);
-    Masks masks = first_masks(add, tweaks[0][0]);
+    Masks masks = first_masks(way, tweaks[0][0]);
     std::uint8_t* to = units.to;
     const std::uint8_t* from = units.from;
     for (std::size_t unit = 0; unit < units.count; unit++) {
@@ -283,10 +264,10 @@ __attribute__((noinline)) void run(const Schedule& schedule, const XtsUnits& uni
                                   tweaks[(unit / batch_units + 1) % 2]);
         const std::uint8_t* last = from + units.bytes_per_unit - chunk_bytes;
         for (; from < last; from += chunk_bytes, to += chunk_bytes)
-            chunk<Rounds, Encrypt, SameUnit>(keys, add, masks, nullptr, to, from);
+            chunk<Rounds, Encrypt, SameUnit>(way, masks, nullptr, to, from);
         const std::size_t after = (unit + 1) % (2 * batch_units);
         chunk<Rounds, Encrypt, OtherUnit>(
-            keys, add, masks, tweaks[after / batch_units][after % batch_units], to, from);
+            way, masks, tweaks[after / batch_units][after % batch_units], to, from);
         from += chunk_bytes;
         to += chunk_bytes;
     }
@@ -307,13 +288,12 @@ DEK_INLINE void encrypt_raw_tweak(const std::uint8_t (*keys)[16], const std::uin
 template <int Rounds, bool Encrypt>
 __attribute__((noinline)) void run_blocks(const Schedule& schedule, std::uint8_t* blocks,
                                           std::size_t count, const std::uint8_t* raw) {
-    const std::uint8_t(*keys)[16] = Encrypt ? schedule.encrypt : schedule.decrypt;
-    const MaskConstants add = mask_constants<Rounds>(keys);
+    const Direction& way = Encrypt ? schedule.encrypt : schedule.decrypt;
     std::uint8_t tweak[16], text[chunk_bytes] = {};
     encrypt_raw_tweak<Rounds>(schedule.tweak, raw, tweak);
-    Masks masks = first_masks(add, tweak);
+    Masks masks = first_masks(way, tweak);
     __builtin_memcpy(text, blocks, count * 16);
-    chunk<Rounds, Encrypt, OtherUnit>(keys, add, masks, tweak, text, text);
+    chunk<Rounds, Encrypt, OtherUnit>(way, masks, tweak, text, text);
     __builtin_memcpy(blocks, text, count * 16);
     wipe(text);
     wipe(tweak);
@@ -363,23 +343,48 @@ void expand_key(std::uint8_t (*keys)[16], const std::uint8_t* key, int words) {
     }
 }
 
+DEK_INLINE __m128i load(const std::uint8_t (&block)[16]) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(block));
+}
+
+DEK_INLINE void store(std::uint8_t (&block)[16], __m128i value) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(block), value);
+}
+
 void invert_keys(Schedule& schedule, int rounds) {
     for (int round = 0; round <= rounds; round++) {
-        __m128i key =
-            _mm_loadu_si128(reinterpret_cast<const __m128i*>(schedule.encrypt[rounds - round]));
-        if (round != 0 && round != rounds)
-            key = _mm_aesimc_si128(key);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(schedule.decrypt[round]), key);
+        const __m128i key = load(schedule.encrypt.keys[rounds - round]);
+        store(schedule.decrypt.keys[round],
+              round == 0 || round == rounds ? key : _mm_aesimc_si128(key));
     }
+}
+
+// last * x^(8 * Bytes) + last: added to (tweak + last) * x^(8 * Bytes), it makes a mask again.
+template <int Bytes>
+DEK_INLINE __m128i mask_constant(__m128i last) {
+    const __m128i carry = _mm_bsrli_si128(last, 16 - Bytes);
+    const __m128i reduced = _mm_clmulepi64_si128(carry, _mm_set_epi64x(0, 0x87), 0x00);
+    return _mm_xor_si128(_mm_xor_si128(_mm_bslli_si128(last, Bytes), reduced), last);
+}
+
+void derive_constants(Direction& way, int rounds) {
+    const __m128i last = load(way.keys[rounds]);
+    store(way.last, last);
+    store(way.whiten, _mm_xor_si128(last, load(way.keys[0])));
+    store(way.x8, mask_constant<1>(last));
+    store(way.x16, mask_constant<2>(last));
+    store(way.x32, mask_constant<4>(last));
 }
 
 } // namespace
 
 void expand(Schedule& schedule, const std::uint8_t* key, std::size_t bytes) {
     const int words = bytes == 64 ? 8 : 4;
-    expand_key(schedule.encrypt, key, words);
+    expand_key(schedule.encrypt.keys, key, words);
     expand_key(schedule.tweak, key + bytes / 2, words);
     invert_keys(schedule, words + 6);
+    derive_constants(schedule.encrypt, words + 6);
+    derive_constants(schedule.decrypt, words + 6);
     schedule.rounds = static_cast<std::uint32_t>(words + 6);
     clear_registers();
 }

@@ -11,10 +11,20 @@
 
 namespace dek::vaes {
 
-// Round keys of one XTS key, in the order in which the rounds take them. Lives in locked memory.
+// Round keys of one direction, in the order in which the rounds take them, and what the engine
+// derives from the last one.
+struct Direction {
+    std::uint8_t keys[15][16]; // for decryption those of the equivalent inverse cipher
+    std::uint8_t last[16];     // the last one once more
+    std::uint8_t whiten[16];   // first + last
+    std::uint8_t x8[16];       // last * x^8 + last, in the field of the tweaks
+    std::uint8_t x16[16];
+    std::uint8_t x32[16];
+};
+
+// One XTS key. Lives in locked memory.
 struct Schedule {
-    std::uint8_t encrypt[15][16];
-    std::uint8_t decrypt[15][16]; // of the equivalent inverse cipher
+    Direction encrypt, decrypt;
     std::uint8_t tweak[15][16];
     std::uint32_t rounds; // 10 or 14; 0 in a child process, whose copy the kernel has wiped
 };

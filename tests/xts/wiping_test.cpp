@@ -14,11 +14,18 @@
 
 #include "evp_reference.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(DEK_SANITIZED)
-#define NOT_INSTRUMENTED __attribute__((no_sanitize("address", "undefined"), noinline))
+#ifdef __SANITIZE_ADDRESS__ // AddressSanitizer makes mlock do nothing
+constexpr bool locks_work = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool locks_work = false;
 #else
-#define NOT_INSTRUMENTED __attribute__((noinline))
+constexpr bool locks_work = true;
 #endif
+#else
+constexpr bool locks_work = true;
+#endif
+#define NOT_INSTRUMENTED __attribute__((no_sanitize("address", "undefined"), noinline))
 
 namespace {
 
@@ -32,6 +39,7 @@ std::uint8_t inverted_byte(std::size_t i) {
 struct Wanted {
     std::uint8_t inverted[64];
     std::size_t bytes = 0;
+    bool starts_piece[256]; // by the piece's first byte, not inverted
 } wanted;
 
 bool watching = false;
@@ -47,8 +55,8 @@ NOT_INSTRUMENTED bool piece_at(const std::uint8_t* at, std::size_t piece) {
 NOT_INSTRUMENTED int count_pieces(const std::uint8_t* from, std::size_t size) {
     int found = 0;
     for (std::size_t at = 0; at + piece_bytes <= size; at++)
-        for (std::size_t piece = 0; piece < wanted.bytes; piece += piece_bytes)
-            if (static_cast<std::uint8_t>(~from[at]) == wanted.inverted[piece])
+        if (wanted.starts_piece[from[at]])
+            for (std::size_t piece = 0; piece < wanted.bytes; piece += piece_bytes)
                 found += piece_at(from + at, piece);
     return found;
 }
@@ -96,12 +104,15 @@ std::vector<Mapping> mappings_with_key() {
 }
 
 dek::XtsKey make_key(std::size_t bytes, dek::XtsEngine engine) {
+    wanted = {};
     wanted.bytes = bytes;
     std::uint8_t key[64];
     for (std::size_t i = 0; i < bytes; i++) {
         wanted.inverted[i] = inverted_byte(i);
         key[i] = static_cast<std::uint8_t>(~inverted_byte(i));
     }
+    for (std::size_t piece = 0; piece < bytes; piece += piece_bytes)
+        wanted.starts_piece[key[piece]] = true;
     auto made = dek::XtsKey::make({key, bytes}, engine);
     OPENSSL_cleanse(key, sizeof(key));
     REQUIRE(made);
@@ -162,7 +173,7 @@ TEST_CASE("vaes512 keeps its schedule in locked, undumpable pages alone, and wip
             const auto with = mappings_with_key();
             REQUIRE(with.size() == 1);
             CHECK(with[0].to - with[0].from == static_cast<unsigned long>(::sysconf(_SC_PAGESIZE)));
-            CHECK(with[0].locked);
+            CHECK(with[0].locked == locks_work);
             CHECK(with[0].left_out_of_dumps);
             released = released_with_key = 0;
             watching = true;
