@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a header on a device to a volume at /dev/dek/NAME.
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -17,6 +19,30 @@ namespace dek::kcm {
 namespace {
 
 constexpr std::chrono::milliseconds undo_patience{2000};
+constexpr std::uint64_t look_lbas = 2048; // where swap and filesystems have their signatures
+
+// The start of a volume, in memory and sparse up to its size: libblkid reads odd pieces, which a volume file refuses.
+Result<Fd> start_of(int volume, std::uint64_t lbas) {
+    Fd copy(::memfd_create("start of a volume", MFD_CLOEXEC));
+    if (!copy || ::ftruncate(copy.get(), static_cast<off_t>(lbas * 512)) != 0)
+        return fail_errno(errno, "no memory to look at the volume");
+    const std::size_t n = std::min(lbas, look_lbas) * 512;
+    void* buffer = ::mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_SHARED, copy.get(), 0);
+    if (buffer == MAP_FAILED)
+        return fail_errno(errno, "no memory to look at the volume");
+    std::size_t done = 0;
+    while (done < n) {
+        const ssize_t got = ::pread(volume, static_cast<char*>(buffer) + done, n - done, static_cast<off_t>(done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        done += static_cast<std::size_t>(got);
+    }
+    const int error = errno;
+    ::munmap(buffer, n);
+    return done == n ? Result<Fd>(std::move(copy)) : fail_errno(error, "the volume cannot be read through the shim");
+}
 
 } // namespace
 
@@ -102,7 +128,10 @@ Result<void> Controller::check_swap_or_root(const Volume& volume) {
     auto fd = parts_.backend->open(volume.node());
     if (!fd)
         return tl::unexpected(fd.error());
-    auto signatures = find_signatures(fd->get(), 0, volume.header.size * 512, volume.name);
+    auto start = start_of(fd->get(), volume.header.size);
+    if (!start)
+        return tl::unexpected(start.error());
+    auto signatures = find_signatures(start->get(), 0, volume.header.size * 512, volume.name);
     if (!signatures)
         return tl::unexpected(signatures.error());
     for (const auto& s : *signatures)

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include <fcntl.h>
@@ -10,6 +11,10 @@
 #include "kcm/loop.h"
 
 namespace dek::kcm {
+
+// Canonical, because loop devices are found by the path the kernel tells.
+FuseVolumes::FuseVolumes(const std::string& shim_dir, std::chrono::milliseconds recover)
+    : shim_dir_(std::filesystem::weakly_canonical(shim_dir).string()), recover_(recover) {}
 
 Result<void> FuseVolumes::create(Shim& shim, const NodeSpec& spec) {
     dek_ioc_volume v;

@@ -9,8 +9,7 @@ namespace dek::kcm {
 class FuseVolumes : public Backend {
   public:
     // shim_dir: dek-shimd's; recover: how long encrypted I/O waits for keys after it restarted.
-    FuseVolumes(std::string shim_dir, std::chrono::milliseconds recover)
-        : shim_dir_(std::move(shim_dir)), recover_(recover) {}
+    FuseVolumes(const std::string& shim_dir, std::chrono::milliseconds recover);
 
     const char* kind() const override { return "fuse"; }
     Result<void> create(Shim& shim, const NodeSpec& spec) override;

@@ -105,7 +105,7 @@ struct Server::Impl {
 };
 
 Server::Impl::Impl(Options o) : options(std::move(o)) {
-    const std::string control = options.shim_path() + "/control";
+    const std::string control = options.control_file();
     seat = std::make_shared<KeystoreSeat>(options.state_dir + "/keystore.db");
     keys = std::make_shared<KeyService>(
         make_seat_provider(seat),
@@ -270,7 +270,7 @@ Result<void> Server::start() {
         s.announce({{"event", "shim-down"}});
         s.operations->post([&s] { s.controller->shim_gone(); });
     };
-    s.watch = std::make_unique<ShimWatch>(s.options.shim_path() + "/control", std::move(callbacks));
+    s.watch = std::make_unique<ShimWatch>(s.options.control_file(), std::move(callbacks));
     return {};
 }
 

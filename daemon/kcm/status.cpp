@@ -153,6 +153,10 @@ json volume_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
         return j;
     }
     j["engine"] = engine_text((*endpoint)->engine);
+    if ((*endpoint)->flags & DEK_ENDPOINT_FAILED) {
+        j["state"] = "down";
+        j["reason"] = "the device beneath is gone, or is another one now";
+    }
     if (auto associations = shim.associations(v.header.uuid))
         j["associations"] = associations_json(*associations);
     if (auto stats = shim.stats(v.header.uuid))
