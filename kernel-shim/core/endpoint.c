@@ -93,7 +93,6 @@ struct dek_endpoint *dek_endpoint_create(const struct dek_endpoint_config *confi
 	ep->on_host = dek_same_text(config->class_name, DEK_CLASS_EHBA);
 	while ((512u << ep->shift) < config->data_unit)
 		ep->shift++;
-	ep->weave.shift = ep->shift;
 	if (!first_snapshot(ep)) {
 		dek_free(ep->current);
 		dek_weave_clear(&ep->weave);

@@ -4,59 +4,76 @@
  */
 #include "node.h"
 
-DEK_STATIC_ASSERT(sizeof(struct dek_inner) + DEK_INNER_CUTS * (sizeof(__u64) + sizeof(void *)) +
-		  DEK_WINDOW * sizeof(__u64) <= 4096, "an inner node is a page");
-DEK_STATIC_ASSERT(DEK_LEAF_CUTS <= 255 && DEK_INNER_CUTS <= 255, "ranks are bytes");
-DEK_STATIC_ASSERT(DEK_WINDOW == 4, "dek_rank*() compare four");
-
-/* The least shift that brings `span` into `stretches` - 1 stretches. */
-static unsigned int hint_shift(__u64 span, unsigned int stretches)
-{
-	unsigned int shift = 0;
-
-	while (span >> shift >= stretches - 1)
-		shift++;
-	return shift;
-}
+DEK_STATIC_ASSERT(sizeof(struct dek_inner) + (DEK_INNER_CUTS + DEK_WINDOW) * sizeof(struct dek_cut) <= 4096,
+		  "an inner node is a page");
+DEK_STATIC_ASSERT(DEK_LEAF_CUTS <= 255 && DEK_INNER_CUTS <= 255, "counts are bytes");
+DEK_STATIC_ASSERT(DEK_WINDOW == 4, "dek_inner_find() compares four");
+DEK_STATIC_ASSERT(DEK_LEAF_CUTS == 64 && DEK_LEAF_BLOCK == 8, "dek_lanes_rank() compares eight");
+DEK_STATIC_ASSERT(offsetof(struct dek_narrow_leaf, sample) % 8 == 0 &&
+		  offsetof(struct dek_narrow_leaf, entry) % 8 == 0, "entries are read as words");
 
 /*
- * hint[s] = keys before stretch s, so a search in it starts there and ends at hint[s + 1]. The first key is at
- * or before whatever is searched; the last stretch has no end.
+ * before[s] = cuts before stretch s: a search in it starts there. The last stretch has no end. Returns false if
+ * cuts cluster.
  */
-static void hint_fill(__u8 *hint, unsigned int stretches, unsigned int shift, const struct dek_cut *cut,
-		      unsigned int n, unsigned int unit_shift)
+static bool stretches_fill(struct dek_inner *inner, const struct dek_cut *cut, unsigned int n)
 {
-	unsigned int s, before = 0;
+	__u64 span = cut[n - 1].key - cut[0].key;
+	unsigned int s, i = 0, most = 0;
 
-	for (s = 0; s < stretches; s++) {
-		while (before < n && (cut[before].key - cut[0].key) >> unit_shift >> shift < s)
-			before++;
-		hint[s] = (__u8)before;
+	while (span >> inner->shift >= DEK_INNER_STRETCHES - 1)
+		inner->shift++;
+	for (s = 0; s < DEK_INNER_STRETCHES; s++) {
+		unsigned int first = i;
+
+		inner->before[s] = (__u8)i;
+		while (i < n && (cut[i].key - cut[0].key) >> inner->shift == s)
+			i++;
+		most = i - first > most ? i - first : most;
 	}
-	hint[stretches] = (__u8)n;
+	return most <= DEK_WINDOW;
 }
 
 struct dek_block *dek_inner_create(const struct dek_cut *cut, unsigned int n)
 {
-	size_t size = sizeof(struct dek_inner) + n * (sizeof(__u64) + sizeof(void *)) + DEK_WINDOW * sizeof(__u64);
-	struct dek_inner *inner = dek_alloc(size);
-	struct dek_block **child;
+	struct dek_inner *inner = dek_alloc(sizeof(*inner) + (n + DEK_WINDOW) * sizeof(*cut));
 	unsigned int i;
 
 	if (!inner)
 		return NULL;
 	inner->base = cut[0].key;
 	inner->count = (__u8)n;
-	inner->hint_shift = (__u8)hint_shift(cut[n - 1].key - cut[0].key, DEK_INNER_HINTS);
-	hint_fill(inner->hint, DEK_INNER_HINTS, inner->hint_shift, cut, n, 0);
-	child = (struct dek_block **)(inner->key + n + DEK_WINDOW);
-	for (i = 0; i < n; i++) {
-		inner->key[i] = cut[i].key;
-		child[i] = (struct dek_block *)cut[i].value;
-	}
+	inner->clustered = !stretches_fill(inner, cut, n);
+	memcpy(inner->cut, cut, n * sizeof(*cut));
 	for (i = n; i < n + DEK_WINDOW; i++)
-		inner->key[i] = ~0ull;
+		inner->cut[i].key = ~0ull;
 	return &inner->block;
+}
+
+unsigned int dek_leaf_rank(const struct dek_leaf *leaf, __u64 lba)
+{
+	const __u64 *first = ((const struct dek_wide_leaf *)leaf)->entry, *e = first;
+	__u64 off = (lba - leaf->base) >> leaf->shift;
+	unsigned int n = leaf->count;
+
+	if (!leaf->wide)
+		return dek_narrow_rank((const struct dek_narrow_leaf *)leaf, lba);
+	while (n > 1) {
+		e += e[n / 2] >> leaf->bits <= off ? n / 2 : 0;
+		n -= n / 2;
+	}
+	return (unsigned int)(e - first) + 1;
+}
+
+struct dek_cut dek_leaf_cut(const struct dek_leaf *leaf, unsigned int i)
+{
+	const struct dek_narrow_leaf *narrow = (const struct dek_narrow_leaf *)leaf;
+	const struct dek_wide_leaf *wide = (const struct dek_wide_leaf *)leaf;
+	__u64 entry = leaf->wide ? wide->entry[i] : narrow->entry[i];
+	const uintptr_t *value = leaf->wide ? wide->value : narrow->value;
+	struct dek_cut cut = { .key = dek_leaf_key(leaf, entry), .value = value[entry & leaf->low & DEK_LANE_MOST] };
+
+	return cut;
 }
 
 /* The values of the cuts without repetition; index[i] is where cut i's is. Returns how many. */
@@ -74,50 +91,69 @@ static unsigned int palette_collect(const struct dek_cut *cut, unsigned int n, u
 	return used;
 }
 
-/* The narrowest entries for these keys. All ones is left to the padding. */
-static unsigned int entry_width(__u64 span, unsigned int bits)
+/* The power of two that all distances from the first cut are multiples of, as a shift. */
+static unsigned int common_shift(const struct dek_cut *cut, unsigned int n)
 {
-	if (span < 0xffffu >> bits)
-		return 2;
-	return span < 0xffffffffu >> bits ? 4 : 8;
+	__u64 all = 0;
+	unsigned int i;
+
+	for (i = 1; i < n; i++)
+		all |= cut[i].key - cut[0].key;
+	return all ? (unsigned int)__builtin_ctzll(all) : 0;
 }
 
-static void entry_put(void *e, unsigned int width, unsigned int i, __u64 entry)
+static __u64 entry_of(const struct dek_leaf *leaf, const struct dek_cut *cut, __u8 index)
 {
-	if (width == 2)
-		((__u16 *)e)[i] = (__u16)entry;
-	else if (width == 4)
-		((__u32 *)e)[i] = (__u32)entry;
-	else
-		((__u64 *)e)[i] = entry;
+	return (cut->key - leaf->base) >> leaf->shift << leaf->bits | index;
 }
 
-struct dek_block *dek_leaf_create(const struct dek_cut *cut, unsigned int n, unsigned int shift)
+static void narrow_fill(struct dek_narrow_leaf *narrow, const struct dek_cut *cut, const __u8 *index)
 {
-	__u64 span = (cut[n - 1].key - cut[0].key) >> shift;
+	unsigned int i, count = narrow->leaf.count;
+
+	for (i = 0; i < count; i++)
+		narrow->entry[i] = (__u16)entry_of(&narrow->leaf, &cut[i], index[i]);
+	for (; i < DEK_LEAF_CUTS + 4; i++)
+		narrow->entry[i] = DEK_LANE_MOST;
+	for (i = 0; i < DEK_LEAF_CUTS / DEK_LEAF_BLOCK; i++)
+		narrow->sample[i] = narrow->entry[i + 1 < DEK_LEAF_CUTS / DEK_LEAF_BLOCK ? (i + 1) * DEK_LEAF_BLOCK :
+											   DEK_LEAF_CUTS];
+}
+
+static void wide_fill(struct dek_wide_leaf *wide, const struct dek_cut *cut, const __u8 *index)
+{
+	unsigned int i;
+
+	for (i = 0; i < wide->leaf.count; i++)
+		wide->entry[i] = entry_of(&wide->leaf, &cut[i], index[i]);
+}
+
+struct dek_block *dek_leaf_create(const struct dek_cut *cut, unsigned int n)
+{
 	uintptr_t value[DEK_LEAF_CUTS];
 	__u8 index[DEK_LEAF_CUTS];
 	unsigned int used = palette_collect(cut, n, value, index);
 	unsigned int bits = used == 1 ? 0 : 32 - (unsigned int)__builtin_clz(used - 1);
-	unsigned int width = entry_width(span, bits);
-	struct dek_leaf *leaf = dek_alloc(sizeof(*leaf) + used * sizeof(*value) + (n + DEK_WINDOW) * width);
-	void *e;
-	unsigned int i;
+	unsigned int shift = common_shift(cut, n);
+	unsigned int last = (DEK_LANE_MOST >> bits) - 1;
+	/* Entries, and what searches look for, stay below DEK_LANE_MOST. */
+	bool wide = (cut[n - 1].key - cut[0].key) >> shift > last;
+	size_t head = wide ? sizeof(struct dek_wide_leaf) : sizeof(struct dek_narrow_leaf);
+	struct dek_leaf *leaf = dek_alloc(head + used * sizeof(*value));
 
 	if (!leaf)
 		return NULL;
 	leaf->base = cut[0].key;
-	leaf->count = (__u8)n;
-	leaf->width = (__u8)width;
+	leaf->last = (__u16)last;
+	leaf->low = (__u16)(((1u << bits) - 1) | DEK_LANE_TOP);
 	leaf->bits = (__u8)bits;
-	leaf->palette = (__u8)used;
-	leaf->hint_shift = (__u8)hint_shift(span, DEK_LEAF_HINTS);
-	hint_fill(leaf->hint, DEK_LEAF_HINTS, leaf->hint_shift, cut, n, shift);
-	memcpy(leaf->value, value, used * sizeof(*value));
-	e = leaf->value + used;
-	for (i = 0; i < n; i++)
-		entry_put(e, width, i, (cut[i].key - cut[0].key) >> shift << bits | index[i]);
-	for (; i < n + DEK_WINDOW; i++)
-		entry_put(e, width, i, ~0ull);
+	leaf->shift = (__u8)shift;
+	leaf->count = (__u8)n;
+	leaf->wide = wide;
+	if (wide)
+		wide_fill((struct dek_wide_leaf *)leaf, cut, index);
+	else
+		narrow_fill((struct dek_narrow_leaf *)leaf, cut, index);
+	memcpy((char *)leaf + head, value, used * sizeof(*value));
 	return &leaf->block;
 }

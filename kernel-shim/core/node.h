@@ -3,13 +3,16 @@
  * The nodes of the range tree. Private to the core.
  *
  * The tree is a B+-tree of cuts: a cut says "from this LBA up to the next cut, this value holds". The first
- * cut is at LBA 0, neighbours differ in value. A lookup is bound by cache misses once there are many
- * ranges, so a leaf is packed: a cut is one number of 2, 4 or 8 bytes (the narrowest that does for the whole
- * leaf), its upper bits the distance from the leaf's first LBA in data units, its lower bits the index of its
- * value in the leaf's palette. 64 cuts take some 200 bytes.
+ * cut is at LBA 0, neighbours differ in value.
  *
- * Search: a byte table over equal stretches of the node's LBAs says where to start, which leaves a few
- * neighbouring cuts to compare, without a branch; where cuts cluster in one stretch, binary search comes first.
+ * Once there are many ranges, a lookup costs what its cache misses cost, less what the processor overlaps. So a
+ * leaf is small: where it can be, a cut is a number of 2 bytes, its upper bits the distance from the leaf's first
+ * LBA, its lower bits the index of its value in the leaf's palette; 64 cuts mostly take three cache lines. And
+ * searching is free of branches that depend on the data, a mispredicted one would wait for the miss:
+ *  - such a leaf compares eight samples, then the eight cuts after one of them, four to a word;
+ *  - an inner node has a byte table over equal stretches of its LBAs that says where to start; at most
+ *    DEK_WINDOW cuts lie in one stretch;
+ *  - leaves of far distances, and inner nodes whose cuts cluster, are halved until found.
  *
  * A node is never modified once a snapshot shows it, but for block.next, which readers do not look at.
  */
@@ -30,114 +33,119 @@ struct dek_cut {
 };
 
 #define DEK_LEAF_CUTS 64u
-#define DEK_LEAF_HINTS 16u
-#define DEK_INNER_CUTS 236u /* with its tables just under a page */
-#define DEK_INNER_HINTS 255u
-#define DEK_WINDOW 4u /* entries compared without a branch, and padding behind the last one */
+#define DEK_LEAF_BLOCK 8u /* cuts from one sample to the next */
+#define DEK_INNER_CUTS 234u /* with its table just under a page */
+#define DEK_INNER_STRETCHES 255u
+#define DEK_WINDOW 4u /* cuts of one stretch, and padding behind the last one */
 
+#define DEK_ALWAYS_INLINE static __attribute__((always_inline)) inline
+
+/* Four 2-byte entries; their top bits are free. */
+typedef __u64 __attribute__((may_alias)) dek_word;
+#define DEK_LANES 0x0001000100010001ull
+#define DEK_LANE_TOP 0x8000u
+#define DEK_LANE_MOST 0x7fffu
+
+/* What narrow and wide leaves have in common. */
 struct dek_leaf {
 	struct dek_block block;
-	__u64 base; /* LBA of the first cut */
+	__u64 base;  /* LBA of the first cut */
+	__u16 last;  /* narrow: the greatest distance searched for; none is greater */
+	__u16 low;   /* the lower bits of an entry, all ones, and DEK_LANE_TOP */
+	__u8 bits;   /* how many those are */
+	__u8 shift;  /* log2 of the LBAs that distances are counted in: what all of them are multiples of */
 	__u8 count;
-	__u8 width; /* bytes of an entry: 2, 4 or 8 */
-	__u8 bits;  /* of an entry that index the palette */
-	__u8 palette; /* values in use */
-	__u8 hint_shift; /* data units of one stretch, as a power of two */
-	__u8 hint[DEK_LEAF_HINTS + 1]; /* entries before the stretch */
-	uintptr_t value[]; /* palette; then count entries and DEK_WINDOW of all ones */
+	bool wide;
+};
+
+/* Distances are small. Behind the last entry stands DEK_LANE_MOST, greater than any. */
+struct dek_narrow_leaf {
+	struct dek_leaf leaf;
+	__u16 sample[DEK_LEAF_CUTS / DEK_LEAF_BLOCK]; /* entries 8, 16, .. */
+	__u16 entry[DEK_LEAF_CUTS + 4];
+	uintptr_t value[]; /* the palette */
+};
+
+/* Distances may have any size an LBA has. */
+struct dek_wide_leaf {
+	struct dek_leaf leaf;
+	__u64 entry[DEK_LEAF_CUTS];
+	uintptr_t value[];
 };
 
 struct dek_inner {
 	struct dek_block block;
-	__u64 base; /* LBA of the first key */
+	__u64 base; /* LBA of the first cut */
+	__u8 shift; /* log2 of the LBAs of one stretch */
+	bool clustered; /* more than DEK_WINDOW cuts in one stretch: the table is of no use */
 	__u8 count;
-	__u8 hint_shift; /* LBAs of one stretch, as a power of two */
-	__u8 hint[DEK_INNER_HINTS + 1];
-	__u64 key[]; /* count keys and DEK_WINDOW of all ones; then count children */
+	__u8 before[DEK_INNER_STRETCHES]; /* cuts before the stretch */
+	struct dek_cut cut[]; /* count, and DEK_WINDOW with a key of all ones */
 };
 
-static inline const void *dek_leaf_entries(const struct dek_leaf *leaf)
+DEK_ALWAYS_INLINE __u64 dek_leaf_key(const struct dek_leaf *leaf, __u64 entry)
 {
-	return leaf->value + leaf->palette;
-}
-static inline struct dek_block *const *dek_inner_children(const struct dek_inner *inner)
-{
-	return (struct dek_block *const *)(inner->key + inner->count + DEK_WINDOW);
+	return leaf->base + (entry >> leaf->bits << leaf->shift);
 }
 
-/*
- * How many of e[0..] are <= x, given that at least lo and at most hi are. e is padded with DEK_WINDOW
- * entries that are greater than any x.
- */
-#define DEK_NODE_RANK(name, type)                                                                            \
-	static inline unsigned int name(const type *e, unsigned int lo, unsigned int hi, type x)             \
-	{                                                                                                    \
-		while (__builtin_expect(hi - lo > DEK_WINDOW, 0)) {                                          \
-			unsigned int middle = (lo + hi) / 2;                                                 \
-                                                                                                             \
-			if (e[middle] <= x)                                                                  \
-				lo = middle + 1;                                                             \
-			else                                                                                 \
-				hi = middle;                                                                 \
-		}                                                                                            \
-		e += lo;                                                                                     \
-		return lo + (e[0] <= x) + (e[1] <= x) + (e[2] <= x) + (e[3] <= x);                           \
+/* Each lane of the product's top is a sum. Compilers would rather shift and add, twice as many instructions. */
+DEK_ALWAYS_INLINE __u64 dek_times_lanes(__u64 x)
+{
+	__u64 lanes = DEK_LANES;
+
+	__asm__("" : "+r"(lanes));
+	return x * lanes;
+}
+
+/* How many of the eight entries in two words are <= x, which is in every lane of `wanted`, with its top bit. */
+DEK_ALWAYS_INLINE unsigned int dek_lanes_rank(const dek_word *two, __u64 wanted)
+{
+	__u64 hits = ((wanted - two[0]) >> 15 & DEK_LANES) + ((wanted - two[1]) >> 15 & DEK_LANES);
+
+	return (unsigned int)(dek_times_lanes(hits) >> 48);
+}
+
+/* How many of the leaf's cuts are at or before lba. */
+DEK_ALWAYS_INLINE unsigned int dek_narrow_rank(const struct dek_narrow_leaf *narrow, __u64 lba)
+{
+	const struct dek_leaf *leaf = &narrow->leaf;
+	__u64 off = (lba - leaf->base) >> leaf->shift;
+	__u64 wanted = dek_times_lanes((off < leaf->last ? off : leaf->last) << leaf->bits | leaf->low);
+	unsigned int rank = DEK_LEAF_BLOCK * dek_lanes_rank((const dek_word *)narrow->sample, wanted);
+
+	return rank + dek_lanes_rank((const dek_word *)(narrow->entry + rank), wanted);
+}
+
+/* Halving: how many of the cuts' keys are <= lba; the first one is. */
+static inline unsigned int dek_cuts_rank(const struct dek_cut *cut, unsigned int n, __u64 lba)
+{
+	const struct dek_cut *first = cut;
+
+	while (n > 1) {
+		cut += cut[n / 2].key <= lba ? n / 2 : 0;
+		n -= n / 2;
 	}
-DEK_NODE_RANK(dek_rank16, __u16)
-DEK_NODE_RANK(dek_rank32, __u32)
-DEK_NODE_RANK(dek_rank64, __u64)
-
-/* The child that covers lba >= inner->base; *end shrinks to where the next child begins. */
-static inline const struct dek_block *dek_inner_find(const struct dek_inner *inner, __u64 lba, __u64 *end)
-{
-	__u64 stretch = (lba - inner->base) >> inner->hint_shift;
-	unsigned int at = stretch < DEK_INNER_HINTS ? (unsigned int)stretch : DEK_INNER_HINTS - 1;
-	unsigned int rank = dek_rank64(inner->key, inner->hint[at], inner->hint[at + 1], lba);
-
-	*end = rank < inner->count ? inner->key[rank] : *end;
-	return dek_inner_children(inner)[rank - 1];
+	return (unsigned int)(cut - first) + 1;
 }
 
-/* Where the last cut at or before lba is: its place in the leaf. The leaf's units are 512 << shift bytes. */
-static inline unsigned int dek_leaf_rank(const struct dek_leaf *leaf, unsigned int shift, __u64 lba)
+/* The cut behind that of the child which covers lba >= inner->base; behind the last: one of all ones. */
+DEK_ALWAYS_INLINE const struct dek_cut *dek_inner_find(const struct dek_inner *inner, __u64 lba)
 {
-	__u64 off = (lba - leaf->base) >> shift;
-	__u64 stretch = off >> leaf->hint_shift;
-	unsigned int at = stretch < DEK_LEAF_HINTS ? (unsigned int)stretch : DEK_LEAF_HINTS - 1;
-	unsigned int lo = leaf->hint[at], hi = leaf->hint[at + 1];
-	__u64 most = (~0ull >> (64 - 8 * leaf->width) >> leaf->bits) - 1;
-	__u64 x = ((off < most ? off : most) + 1) << leaf->bits;
+	__u64 stretch = (lba - inner->base) >> inner->shift;
+	const struct dek_cut *cut;
 
-	x--;
-	if (__builtin_expect(leaf->width == 2, 1))
-		return dek_rank16(dek_leaf_entries(leaf), lo, hi, (__u16)x);
-	if (leaf->width == 4)
-		return dek_rank32(dek_leaf_entries(leaf), lo, hi, (__u32)x);
-	return dek_rank64(dek_leaf_entries(leaf), lo, hi, x);
+	if (__builtin_expect(inner->clustered, 0))
+		return inner->cut + dek_cuts_rank(inner->cut, inner->count, lba);
+	cut = inner->cut + inner->before[stretch < DEK_INNER_STRETCHES ? stretch : DEK_INNER_STRETCHES - 1];
+	return cut + (cut[0].key <= lba) + (cut[1].key <= lba) + (cut[2].key <= lba) + (cut[3].key <= lba);
 }
 
-static inline __u64 dek_leaf_entry(const struct dek_leaf *leaf, unsigned int i)
-{
-	const void *e = dek_leaf_entries(leaf);
-
-	if (__builtin_expect(leaf->width == 2, 1))
-		return ((const __u16 *)e)[i];
-	if (leaf->width == 4)
-		return ((const __u32 *)e)[i];
-	return ((const __u64 *)e)[i];
-}
-
-static inline __u64 dek_leaf_key(const struct dek_leaf *leaf, unsigned int shift, __u64 entry)
-{
-	return leaf->base + (entry >> leaf->bits << shift);
-}
-static inline uintptr_t dek_leaf_value(const struct dek_leaf *leaf, __u64 entry)
-{
-	return leaf->value[entry & ((1u << leaf->bits) - 1)];
-}
+/* In any leaf. */
+unsigned int dek_leaf_rank(const struct dek_leaf *leaf, __u64 lba);
+struct dek_cut dek_leaf_cut(const struct dek_leaf *leaf, unsigned int i);
 
 /* Made from 1..DEK_LEAF_CUTS or 1..DEK_INNER_CUTS ascending cuts; NULL: out of memory. Freed by dek_free(). */
-struct dek_block *dek_leaf_create(const struct dek_cut *cut, unsigned int n, unsigned int shift);
+struct dek_block *dek_leaf_create(const struct dek_cut *cut, unsigned int n);
 struct dek_block *dek_inner_create(const struct dek_cut *cut, unsigned int n);
 
 #endif

@@ -10,6 +10,32 @@
 #define VALUE_UNKNOWN (~(uintptr_t)0)
 #define LBA_END (~0ull)
 
+struct dek_stretch dek_tree_find(const struct dek_tree *tree, __u64 lba, __u64 end)
+{
+	const struct dek_block *node = tree->root;
+	struct dek_stretch at = { .end = end };
+	const struct dek_leaf *leaf;
+	unsigned int height, rank;
+	struct dek_cut cut;
+
+	for (height = tree->height; height; height--) {
+		const struct dek_cut *next = dek_inner_find((const struct dek_inner *)node, lba);
+
+		at.end = next->key < at.end ? next->key : at.end;
+		node = (const struct dek_block *)next[-1].value;
+	}
+	leaf = (const struct dek_leaf *)node;
+	rank = dek_leaf_rank(leaf, lba);
+	cut = dek_leaf_cut(leaf, rank - 1);
+	at.first = cut.key;
+	at.value = cut.value;
+	if (rank < leaf->count) {
+		cut = dek_leaf_cut(leaf, rank);
+		at.end = cut.key < at.end ? cut.key : at.end;
+	}
+	return at;
+}
+
 static unsigned int capacity(unsigned int level)
 {
 	return level == LEAF ? DEK_LEAF_CUTS : DEK_INNER_CUTS;
@@ -44,7 +70,7 @@ static void emit(struct dek_weave *w, unsigned int level, unsigned int n)
 {
 	struct dek_pack *p = w->pack[level];
 	__u64 key = p->cut[0].key;
-	struct dek_block *node = level == LEAF ? dek_leaf_create(p->cut, n, w->shift) : dek_inner_create(p->cut, n);
+	struct dek_block *node = level == LEAF ? dek_leaf_create(p->cut, n) : dek_inner_create(p->cut, n);
 
 	if (!node) {
 		w->failed = true;
@@ -143,9 +169,9 @@ static void feed_leaf(struct dek_weave *w, const struct dek_leaf *leaf, __u64 en
 	unsigned int i;
 
 	for (i = 0; i < leaf->count; i++) {
-		__u64 entry = dek_leaf_entry(leaf, i);
+		struct dek_cut cut = dek_leaf_cut(leaf, i);
 
-		feed(w, dek_leaf_key(leaf, w->shift, entry), dek_leaf_value(leaf, entry));
+		feed(w, cut.key, cut.value);
 	}
 	advance(w, end, false);
 }
@@ -196,8 +222,8 @@ static void walk(struct dek_weave *w, const struct dek_block *node, unsigned int
 		feed_leaf(w, (const struct dek_leaf *)node, end);
 	} else {
 		for (i = 0; i < inner->count; i++)
-			walk(w, dek_inner_children(inner)[i], level - 1, inner->key[i],
-			     i + 1 < inner->count ? inner->key[i + 1] : end);
+			walk(w, (const struct dek_block *)inner->cut[i].value, level - 1, inner->cut[i].key,
+			     i + 1 < inner->count ? inner->cut[i + 1].key : end);
 	}
 	drop(&w->dropped, node);
 }
@@ -249,7 +275,6 @@ bool dek_tree_end(struct dek_weave *w, struct dek_tree *out)
 	}
 	out->root = (const struct dek_block *)w->pack[level]->cut[0].value;
 	out->height = (__u8)(level - 1);
-	out->shift = w->shift;
 	memcpy(out->ranges, w->ranges, sizeof(out->ranges));
 	return true;
 }
@@ -278,7 +303,7 @@ static void drop_below(const struct dek_block *node, unsigned int level, struct 
 	unsigned int i;
 
 	for (i = 0; level != LEAF && i < inner->count; i++)
-		drop_below(dek_inner_children(inner)[i], level - 1, list);
+		drop_below((const struct dek_block *)inner->cut[i].value, level - 1, list);
 	drop(list, node);
 }
 

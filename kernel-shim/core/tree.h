@@ -38,7 +38,6 @@ static inline uintptr_t dek_value_keyed(struct dek_association *a)
 struct dek_tree {
 	const struct dek_block *root;
 	__u8 height; /* levels above the leaves */
-	__u8 shift;  /* log2 of the LBAs of a data unit */
 	__u32 ranges[DEK_STATES]; /* how many there are in each state but plain */
 };
 
@@ -49,26 +48,19 @@ struct dek_stretch {
 	uintptr_t value;
 };
 
-/* The stretch lba lies in; the last one ends at `end`, beyond which no LBA may be asked for. */
-static inline struct dek_stretch dek_tree_find(const struct dek_tree *tree, __u64 lba, __u64 end)
+/* The leaf lba lies in. */
+DEK_ALWAYS_INLINE const struct dek_leaf *dek_tree_leaf(const struct dek_tree *tree, __u64 lba)
 {
 	const struct dek_block *node = tree->root;
-	struct dek_stretch at = { 0, end, 0 };
-	const struct dek_leaf *leaf;
-	unsigned int height, rank;
-	__u64 entry, next;
+	unsigned int height;
 
 	for (height = tree->height; height; height--)
-		node = dek_inner_find((const struct dek_inner *)node, lba, &at.end);
-	leaf = (const struct dek_leaf *)node;
-	rank = dek_leaf_rank(leaf, tree->shift, lba);
-	entry = dek_leaf_entry(leaf, rank - 1);
-	next = dek_leaf_key(leaf, tree->shift, dek_leaf_entry(leaf, rank));
-	at.first = dek_leaf_key(leaf, tree->shift, entry);
-	at.end = rank < leaf->count ? next : at.end;
-	at.value = dek_leaf_value(leaf, entry);
-	return at;
+		node = (const struct dek_block *)dek_inner_find((const struct dek_inner *)node, lba)[-1].value;
+	return (const struct dek_leaf *)node;
 }
+
+/* The stretch lba lies in, cut off at `end`, beyond which no LBA may be asked for. */
+struct dek_stretch dek_tree_find(const struct dek_tree *tree, __u64 lba, __u64 end);
 
 /* The LBAs [first, end) become `value`. */
 struct dek_edit {
@@ -85,9 +77,8 @@ struct dek_pack {
 	struct dek_cut cut[2 * DEK_INNER_CUTS];
 };
 
-/* A tree being made. Starts zeroed but for `shift`; the packs are kept from one to the next. */
+/* A tree being made. Starts zeroed; the packs are kept from one to the next. */
 struct dek_weave {
-	__u8 shift;
 	struct dek_pack *pack[DEK_TREE_LEVELS + 1];
 	const struct dek_edit *edit; /* ascending, not overlapping */
 	unsigned int edits, next;    /* edit[next] is the first that is not over */
