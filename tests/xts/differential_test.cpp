@@ -2,6 +2,7 @@
 // Random data units, tweak numbers and places in memory: every engine writes what libcrypto writes,
 // reads it back, and touches nothing beside it.
 #include <algorithm>
+#include <latch>
 #include <random>
 #include <thread>
 
@@ -108,28 +109,46 @@ TEST_CASE("every number of units from 1 to 70 is right, whatever an engine takes
         check_once(64, {512, ~std::uint64_t{0} - 20, 1}, units);
 }
 
+namespace {
+
+// Rounds of `times` that gave the expected bytes, both ways.
+int work_under(const dek::XtsKey& key, const Bytes& plain, const Bytes& cipher,
+               const Geometry& geometry, int times) {
+    Bytes work(plain.size());
+    int good = 0;
+    for (int round = 0; round < times; round++)
+        good += key.encrypt(work.data(), plain.data(), work.size(), geometry.data_unit,
+                            geometry.tweak, geometry.step) &&
+                work == cipher &&
+                key.decrypt(work.data(), work.data(), work.size(), geometry.data_unit,
+                            geometry.tweak, geometry.step) &&
+                work == plain;
+    return good;
+}
+
+} // namespace
+
+// Small units, so that threads that wrongly shared a context would meet between its tweak and its
+// data.
 TEST_CASE("one key serves many threads at once") {
-    const Bytes secret = random_bytes(64), plain = random_bytes(16 * 4096);
+    constexpr std::size_t threads_used = 8;
+    constexpr int times = 1500;
+    const Bytes secret = random_bytes(64), plain = random_bytes(32 * 512);
     for (const dek::XtsEngine engine : engines_here()) {
         const auto key = dek::XtsKey::make(secret, engine);
         REQUIRE(key);
-        std::vector<Bytes> expected;
-        for (std::uint64_t i = 0; i < 8; i++)
-            expected.push_back(reference_encrypt(secret, plain, {4096, i << 20, 8}));
-        std::vector<int> good(8);
+        std::latch start(threads_used);
+        std::vector<int> good(threads_used);
         std::vector<std::thread> threads;
-        for (std::size_t i = 0; i < 8; i++)
+        for (std::size_t i = 0; i < threads_used; i++)
             threads.emplace_back([&, i] {
-                Bytes work(plain.size());
-                for (int round = 0; round < 100; round++)
-                    good[i] +=
-                        key->encrypt(work.data(), plain.data(), work.size(), 4096, i << 20, 8) &&
-                        work == expected[i] &&
-                        key->decrypt(work.data(), work.data(), work.size(), 4096, i << 20, 8) &&
-                        work == plain;
+                const Geometry geometry{512, i << 20, 1};
+                const Bytes cipher = reference_encrypt(secret, plain, geometry);
+                start.arrive_and_wait();
+                good[i] = work_under(*key, plain, cipher, geometry, times);
             });
         for (std::thread& thread : threads)
             thread.join();
-        REQUIRE(good == std::vector<int>(8, 100));
+        REQUIRE(good == std::vector<int>(threads_used, times));
     }
 }
