@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // AES-XTS, 512 bytes (8 registers of 4 blocks) at a time. What it costs beyond the AES rounds is
 // kept off the two ports that do AES:
-//  * the first tweak of up to 16 data units is encrypted at once;
-//  * tweaks are kept with the last round key already added (a "mask"), so the second tweak addition
-//  is
-//    the last AES round itself, and the first one takes one three-way XOR;
-//  * the masks of the next 512 bytes are computed between the rounds of these, so that a short data
-//    unit does not wait for them.
+//  * the first tweaks of up to 16 data units are encrypted at once;
+//  * tweaks are kept with the last round key already added (a "mask"): the second addition of the
+//    tweak is then the last AES round itself, and the first one a single three-way XOR;
+//  * the masks of the next 512 bytes are computed between the rounds of these, by shifts.
 // Round keys, and what is derived from them, are read from the schedule where they are needed, so
 // that the compiler has no reason to keep any on the stack.
 #include "xts_vaes.h"
