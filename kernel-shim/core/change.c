@@ -47,7 +47,7 @@ bool dek_draft_begin(struct dek_endpoint *ep, struct dek_draft *draft, const str
 	draft->next = dek_alloc(sizeof(*draft->next));
 	if (!draft->next)
 		return false;
-	snapshot_copy(draft->next, ep->current);
+	snapshot_copy(draft->next, ep->newest);
 	if (!n)
 		return true;
 	draft->task = task_create(ep, drain, n);
@@ -71,19 +71,19 @@ void dek_draft_cancel(struct dek_draft *draft)
 
 void dek_draft_weave(struct dek_endpoint *ep)
 {
-	ep->current->reclaim.blocks = ep->weave.dropped;
+	ep->newest->reclaim.blocks = ep->weave.dropped;
 }
 
 void dek_draft_unshow(struct dek_endpoint *ep, struct dek_association *a)
 {
-	a->dropped = ep->current->reclaim.associations;
-	ep->current->reclaim.associations = a;
+	a->dropped = ep->newest->reclaim.associations;
+	ep->newest->reclaim.associations = a;
 }
 
 void dek_draft_finish(struct dek_endpoint *ep, struct dek_draft *draft, struct dek_change *change)
 {
 	change->next = draft->next;
-	change->reclaim = &ep->current->reclaim;
+	change->reclaim = &ep->newest->reclaim;
 	if (!draft->task)
 		return;
 	ep->next_hold++;
@@ -123,14 +123,14 @@ void dek_task_lift(struct dek_endpoint *ep, struct dek_task *task, struct dek_ch
 	struct dek_snapshot *next = task->spare;
 	__u32 i;
 
-	snapshot_copy(next, ep->current);
+	snapshot_copy(next, ep->newest);
 	for (i = 0; next->hold[i] != task->hold; i++)
 		;
 	next->hold[i] = next->hold[--next->holds];
 	task->hold->block.next = NULL;
-	ep->current->reclaim.blocks = &task->hold->block;
+	ep->newest->reclaim.blocks = &task->hold->block;
 	change->next = next;
-	change->reclaim = &ep->current->reclaim;
+	change->reclaim = &ep->newest->reclaim;
 	task->hold = NULL;
 	task->spare = NULL;
 	task->draining = false;
@@ -247,7 +247,7 @@ void dek_endpoint_gave_up(struct dek_endpoint *ep, __u64 hold, __u8 *block, stru
 
 void dek_endpoint_published(struct dek_endpoint *ep, struct dek_change *change)
 {
-	ep->current = change->next;
+	ep->newest = change->next;
 }
 
 void dek_change_reclaim(struct dek_change *change)

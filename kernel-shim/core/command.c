@@ -70,7 +70,7 @@ static enum dek_status plan_prepare(struct dek_endpoint *ep, const struct plan *
 	const struct dek_endpoint_config *c = &ep->config;
 	enum dek_status status = DEK_OK;
 
-	if (!dek_tree_edit(&ep->weave, &ep->current->tree, ep->edit, plan->edits, &next->tree))
+	if (!dek_tree_edit(&ep->weave, &ep->newest->tree, ep->edit, plan->edits, &next->tree))
 		return DEK_NO_MEMORY;
 	if (dek_too_many(ep, next))
 		status = DEK_ASSOCIATION_OVERFLOW;
@@ -88,7 +88,7 @@ static enum dek_status plan_carry_out(struct dek_endpoint *ep, const struct plan
 	struct dek_draft draft;
 	enum dek_status status;
 
-	if (plan->drains && ep->current->holds == DEK_HOLDS_MAX)
+	if (plan->drains && ep->newest->holds == DEK_HOLDS_MAX)
 		return DEK_BUSY;
 	if (!dek_draft_begin(ep, &draft, ep->drain, plan->drains))
 		return DEK_NO_MEMORY;
@@ -369,7 +369,7 @@ static enum dek_status disassociate(struct dek_endpoint *ep, const struct dek_co
 static enum dek_status query(struct dek_endpoint *ep, const struct dek_command *cmd)
 {
 	struct dek_geometry geometry = { .data_unit = ep->config.data_unit };
-	__s64 ranges = (__s64)dek_snapshot_ranges(ep->current);
+	__s64 ranges = (__s64)dek_snapshot_ranges(ep->newest);
 	bool added = false;
 	struct dek_survey survey;
 	__u32 i;

@@ -11,7 +11,7 @@
 
 bool dek_inside(const struct dek_endpoint *ep, __u64 first, __u64 count)
 {
-	const struct dek_snapshot *s = ep->current;
+	const struct dek_snapshot *s = ep->newest;
 
 	return count && first >= s->first && first < s->end && count <= s->end - first;
 }
@@ -35,7 +35,7 @@ void dek_survey(const struct dek_endpoint *ep, struct dek_range range, const str
 	out->foreign = false;
 	out->growth = 1;
 	while (lba < end) {
-		struct dek_stretch at = dek_tree_find(&ep->current->tree, lba, ep->current->end);
+		struct dek_stretch at = dek_tree_find(&ep->newest->tree, lba, ep->newest->end);
 		unsigned int state = dek_value_state(at.value);
 
 		out->states |= 1u << state;
@@ -69,7 +69,7 @@ static bool first_snapshot(struct dek_endpoint *ep)
 {
 	struct dek_snapshot *s = dek_alloc(sizeof(*s));
 
-	ep->current = s;
+	ep->newest = s;
 	if (!s || !dek_tree_plain(&ep->weave, &s->tree))
 		return false;
 	s->first = ep->config.first;
@@ -94,7 +94,7 @@ struct dek_endpoint *dek_endpoint_create(const struct dek_endpoint_config *confi
 	while ((512u << ep->shift) < config->data_unit)
 		ep->shift++;
 	if (!first_snapshot(ep)) {
-		dek_free(ep->current);
+		dek_free(ep->newest);
 		dek_weave_clear(&ep->weave);
 		dek_free(ep);
 		return NULL;
@@ -130,9 +130,9 @@ void dek_endpoint_destroy(struct dek_endpoint *ep)
 	associations_drop(ep);
 	while (ep->tasks)
 		dek_task_free(ep, ep->tasks);
-	dek_tree_drop(&ep->current->tree, &nodes);
+	dek_tree_drop(&ep->newest->tree, &nodes);
 	dek_blocks_free(nodes);
-	dek_free(ep->current);
+	dek_free(ep->newest);
 	dek_open_map_drop(&ep->open);
 	dek_weave_clear(&ep->weave);
 	dek_free(ep);
@@ -140,7 +140,7 @@ void dek_endpoint_destroy(struct dek_endpoint *ep)
 
 struct dek_snapshot *dek_endpoint_current(struct dek_endpoint *ep)
 {
-	return ep->current;
+	return ep->newest;
 }
 
 __u64 dek_endpoint_id(const struct dek_endpoint *ep)
@@ -155,7 +155,7 @@ int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct
 	memset(change, 0, sizeof(*change));
 	if ((__u32)fence > DEK_FENCE_HOLD)
 		return -EINVAL;
-	if (fence == ep->current->fence)
+	if (fence == ep->newest->fence)
 		return 0;
 	if (!dek_draft_begin(ep, &draft, NULL, 0))
 		return -ENOMEM;
@@ -167,7 +167,7 @@ int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct
 /* Is there anything at or beyond `end` that must not be cut off? */
 static bool would_cut(const struct dek_endpoint *ep, __u64 end)
 {
-	const struct dek_snapshot *s = ep->current;
+	const struct dek_snapshot *s = ep->newest;
 	struct dek_range_entry range;
 	__u32 h;
 
@@ -188,7 +188,7 @@ int dek_endpoint_resize(struct dek_endpoint *ep, __u64 count, struct dek_change 
 	memset(change, 0, sizeof(*change));
 	if (!count || count > LBA_LIMIT - first)
 		return -EINVAL;
-	if (first + count == ep->current->end)
+	if (first + count == ep->newest->end)
 		return 0;
 	if (would_cut(ep, first + count))
 		return -EBUSY;
@@ -206,7 +206,7 @@ int dek_endpoint_recovered(struct dek_endpoint *ep, struct dek_change *change)
 	struct dek_draft draft;
 
 	memset(change, 0, sizeof(*change));
-	if (!ep->current->recovering)
+	if (!ep->newest->recovering)
 		return 0;
 	if (!dek_draft_begin(ep, &draft, NULL, 0))
 		return -ENOMEM;
@@ -258,7 +258,7 @@ bool dek_endpoint_next_token(struct dek_endpoint *ep, __u64 above, struct dek_to
 
 void dek_endpoint_describe(struct dek_endpoint *ep, struct dek_list_entry *out)
 {
-	const struct dek_snapshot *s = ep->current;
+	const struct dek_snapshot *s = ep->newest;
 	const struct dek_task *task;
 
 	memcpy(out->uuid, ep->config.uuid, DEK_UUID_SIZE);

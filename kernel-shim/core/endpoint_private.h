@@ -56,7 +56,7 @@ struct dek_endpoint {
 	__u64 next_handle;
 	__u64 next_hold;
 	__u64 map_drain; /* hold of the newest map while it waits for I/O under older ones; 0: none */
-	struct dek_snapshot *current;
+	struct dek_snapshot *newest;
 	struct dek_table table;
 	struct dek_task *tasks; /* newest first */
 	struct dek_open_map open;

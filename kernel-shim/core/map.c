@@ -80,7 +80,7 @@ static int map_add(struct dek_endpoint *ep, const struct dek_ioc_map *page)
 static bool map_cut(struct dek_endpoint *ep, __u64 first, __u64 end, uintptr_t base)
 {
 	while (first < end) {
-		struct dek_stretch at = dek_tree_find(&ep->current->tree, first, ep->current->end);
+		struct dek_stretch at = dek_tree_find(&ep->newest->tree, first, ep->newest->end);
 		bool keyed = dek_value_state(at.value) == DEK_RANGE_KEYED;
 
 		if (keyed && base != DEK_RANGE_FENCED)
@@ -105,9 +105,9 @@ static bool map_weave(struct dek_endpoint *ep)
 		if (!map_cut(ep, e->first, lba, e->kind == DEK_MAP_ENCRYPT ? DEK_RANGE_FENCED : DEK_RANGE_RESERVED))
 			return false;
 	}
-	if (!map_cut(ep, lba, ep->current->end, DEK_RANGE_PLAIN))
+	if (!map_cut(ep, lba, ep->newest->end, DEK_RANGE_PLAIN))
 		return false;
-	dek_tree_cut(&ep->weave, ep->current->end, DEK_RANGE_PLAIN);
+	dek_tree_cut(&ep->weave, ep->newest->end, DEK_RANGE_PLAIN);
 	return true;
 }
 
@@ -149,7 +149,7 @@ static int map_commit(struct dek_endpoint *ep, struct dek_change *change)
 		dek_draft_cancel(&draft);
 		return err;
 	}
-	dek_tree_drop(&ep->current->tree, &ep->current->reclaim.blocks);
+	dek_tree_drop(&ep->newest->tree, &ep->newest->reclaim.blocks);
 	draft.next->generation = ep->open.generation;
 	dek_snapshot_judge(draft.next);
 	dek_open_map_drop(&ep->open);
@@ -178,7 +178,7 @@ static bool page_valid(const struct dek_ioc_map *page)
 /* The newest map's COMMIT, sent again: waits on if its drain was given up. */
 static bool committed(const struct dek_endpoint *ep, const struct dek_ioc_map *page)
 {
-	return page->flags == DEK_MAP_COMMIT && page->generation == ep->current->generation;
+	return page->flags == DEK_MAP_COMMIT && page->generation == ep->newest->generation;
 }
 
 int dek_endpoint_map(struct dek_endpoint *ep, const struct dek_ioc_map *page, struct dek_change *change)
@@ -194,7 +194,7 @@ int dek_endpoint_map(struct dek_endpoint *ep, const struct dek_ioc_map *page, st
 		return 0;
 	}
 	if (page->flags & DEK_MAP_BEGIN) {
-		if (page->generation <= ep->current->generation)
+		if (page->generation <= ep->newest->generation)
 			return -ESTALE;
 		dek_open_map_drop(&ep->open);
 		ep->open.generation = page->generation;

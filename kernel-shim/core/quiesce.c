@@ -25,7 +25,7 @@ int dek_endpoint_quiesce(struct dek_endpoint *ep, __u64 first, __u64 count, __u6
 		return -EINVAL;
 	if (token_overlaps(ep, first, count))
 		return -EBUSY;
-	if (ep->current->holds == DEK_HOLDS_MAX)
+	if (ep->newest->holds == DEK_HOLDS_MAX)
 		return -ENOSPC;
 	if (!dek_draft_begin(ep, &draft, &range, 1))
 		return -ENOMEM;
@@ -88,7 +88,7 @@ int dek_endpoint_yield(struct dek_endpoint *ep, __u64 token, __u64 first, __u64 
 		return err;
 	if (!dek_draft_begin(ep, &draft, NULL, 0))
 		return -ENOMEM;
-	if (!dek_tree_edit(&ep->weave, &ep->current->tree, &edit, 1, &draft.next->tree)) {
+	if (!dek_tree_edit(&ep->weave, &ep->newest->tree, &edit, 1, &draft.next->tree)) {
 		dek_draft_cancel(&draft);
 		return -ENOMEM;
 	}

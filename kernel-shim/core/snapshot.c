@@ -79,7 +79,7 @@ static void piece_give(struct dek_piece *piece, __u64 count, enum dek_verdict ve
 }
 
 /* Whatever the short way is not made for. Not inline: the short way needs neither stack nor saved registers. */
-static __attribute__((noinline)) void lookup_any(const struct dek_snapshot *s, __u64 lba, __u64 count, bool write,
+static __attribute__((__noinline__)) void lookup_any(const struct dek_snapshot *s, __u64 lba, __u64 count, bool write,
 						 struct dek_piece *piece)
 {
 	struct dek_stretch at;
