@@ -21,7 +21,8 @@ namespace {
 constexpr std::chrono::milliseconds undo_patience{2000};
 constexpr std::uint64_t look_lbas = 2048; // where swap and filesystems have their signatures
 
-// The start of a volume, in memory and sparse up to its size: libblkid reads odd pieces, which a volume file refuses.
+// The start of a volume, in memory and sparse up to its size: libblkid reads odd pieces, which a
+// volume file refuses.
 Result<Fd> start_of(int volume, std::uint64_t lbas) {
     Fd copy(::memfd_create("start of a volume", MFD_CLOEXEC));
     if (!copy || ::ftruncate(copy.get(), static_cast<off_t>(lbas * 512)) != 0)
@@ -32,7 +33,8 @@ Result<Fd> start_of(int volume, std::uint64_t lbas) {
         return fail_errno(errno, "no memory to look at the volume");
     std::size_t done = 0;
     while (done < n) {
-        const ssize_t got = ::pread(volume, static_cast<char*>(buffer) + done, n - done, static_cast<off_t>(done));
+        const ssize_t got =
+            ::pread(volume, static_cast<char*>(buffer) + done, n - done, static_cast<off_t>(done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
@@ -41,7 +43,8 @@ Result<Fd> start_of(int volume, std::uint64_t lbas) {
     }
     const int error = errno;
     ::munmap(buffer, n);
-    return done == n ? Result<Fd>(std::move(copy)) : fail_errno(error, "the volume cannot be read through the shim");
+    return done == n ? Result<Fd>(std::move(copy))
+                     : fail_errno(error, "the volume cannot be read through the shim");
 }
 
 } // namespace
@@ -61,8 +64,9 @@ Result<void> Controller::check_shim(ShimChoice choice, const std::string& policy
         choice = parts_.options.shim;
     if (choice == ShimChoice::kernel) {
         if (::access("/dev/dek-control", F_OK) != 0)
-            return fail(Errc::unsupported,
-                        "the kernel shim is not there: /dev/dek-control is missing (is dm-dek loaded?)");
+            return fail(
+                Errc::unsupported,
+                "the kernel shim is not there: /dev/dek-control is missing (is dm-dek loaded?)");
         return fail(Errc::unsupported, "this kcmd serves volumes through the userspace shim only");
     }
     auto version = parts_.shim->version();
@@ -73,8 +77,9 @@ Result<void> Controller::check_shim(ShimChoice choice, const std::string& policy
     const bool hardware = version->engines & (DEK_ENGINE_INLINE | DEK_ENGINE_ACCEL);
     if (policy == "never" || (policy == "hardware-only" && !hardware))
         return fail(Errc::unsupported,
-                    std::string(policy == "never" ? "endpoint policy never" : "there is no hardware engine, and "
-                                                                              "endpoint policy hardware-only") +
+                    std::string(policy == "never" ? "endpoint policy never"
+                                                  : "there is no hardware engine, and "
+                                                    "endpoint policy hardware-only") +
                         " asks for dm-crypt, which needs device-mapper under kcmd's control");
     return {};
 }
@@ -96,9 +101,10 @@ Result<void> Controller::check_sequence(const volume::Header& header, bool force
     if (!last)
         return tl::unexpected(last.error());
     if (*last && header.sequence < **last && !force)
-        return fail(Errc::refused, "this header of volume " + header.name + " has sequence number " +
-                                       std::to_string(header.sequence) + ", and " + std::to_string(**last) +
-                                       " was seen before: somebody put an old one back; --force accepts it");
+        return fail(Errc::refused,
+                    "this header of volume " + header.name + " has sequence number " +
+                        std::to_string(header.sequence) + ", and " + std::to_string(**last) +
+                        " was seen before: somebody put an old one back; --force accepts it");
     return {};
 }
 
@@ -136,9 +142,10 @@ Result<void> Controller::check_swap_or_root(const Volume& volume) {
         return tl::unexpected(signatures.error());
     for (const auto& s : *signatures)
         if (is_swap_or_root(s))
-            return fail(Errc::refused, "volume " + volume.name + " holds " + s.text() +
-                                           " of swap space or of the root filesystem, which do not belong on the "
-                                           "userspace shim (memory pressure can stop it); --force attaches it");
+            return fail(Errc::refused,
+                        "volume " + volume.name + " holds " + s.text() +
+                            " of swap space or of the root filesystem, which do not belong on the "
+                            "userspace shim (memory pressure can stop it); --force attaches it");
     return {};
 }
 
@@ -159,7 +166,9 @@ void Controller::unlink(const std::string& name) {
 
 void Controller::tell(const std::string& event, const Volume& volume) {
     log(Level::notice, event, {{"volume", volume.name}, {"device", volume.device}});
-    parts_.event({{"event", event}, {"volume", volume.name}, {"uuid", volume::uuid_text(volume.header.uuid)}});
+    parts_.event({{"event", event},
+                  {"volume", volume.name},
+                  {"uuid", volume::uuid_text(volume.header.uuid)}});
 }
 
 Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force) {
@@ -200,29 +209,24 @@ Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force) 
     return {};
 }
 
-Result<VolumePtr> Controller::attach(const AttachRequest& request) {
-    auto device = open_device(request.device, Access::write);
-    bool read_only = false;
-    if (!device && (device.error().code == Errc::permission || device.error().code == Errc::io)) {
-        device = open_device(request.device, Access::read); // a write-protected disk
-        read_only = true;
-    }
-    if (!device)
-        return tl::unexpected(device.error());
-    auto sited = find_header(*device, request.header, Access::read);
+// Every check there is; the keys it takes are in `ring`.
+Result<Volume> Controller::examine(const AttachRequest& request, const Device& device,
+                                   KeyRing& ring) {
+    auto sited = find_header(device, request.header, Access::read);
     if (!sited)
         return tl::unexpected(sited.error());
     const auto& seen = sited->found.copy.header;
-    if (auto r = volume::check_device(seen, sited->site.location, device->lbas); !r)
+    if (auto r = volume::check_device(seen, sited->site.location, device.lbas); !r)
         return tl::unexpected(r.error());
-    if (auto r = check_detached(*device, seen.uuid); !r)
+    if (auto r = check_detached(device, seen.uuid); !r)
         return tl::unexpected(r.error());
-    const std::string name = request.name.empty() ? seen.name : request.name;
-    if (!volume::name_is_valid(name))
-        return fail(Errc::invalid_argument, "\"" + name + "\" cannot be the name of a volume");
-    if (auto r = check_name_free(name); !r)
+    Volume v;
+    v.name = request.name.empty() ? seen.name : request.name;
+    if (!volume::name_is_valid(v.name))
+        return fail(Errc::invalid_argument, "\"" + v.name + "\" cannot be the name of a volume");
+    if (auto r = check_name_free(v.name); !r)
         return tl::unexpected(r.error());
-    if (auto r = check_unused(*device, parts_.kernel); !r)
+    if (auto r = check_unused(device, parts_.kernel); !r)
         return tl::unexpected(r.error());
     if (auto r = check_shim(request.shim, seen.endpoint_policy); !r)
         return tl::unexpected(r.error());
@@ -231,28 +235,41 @@ Result<VolumePtr> Controller::attach(const AttachRequest& request) {
         return tl::unexpected(header.error());
     if (auto r = check_sequence(*header, request.force); !r)
         return tl::unexpected(r.error());
-    KeyRing ring; // all of them before anything changes
     for (const auto& key : header->keys) {
         auto material = parts_.keys->material(key);
         if (!material)
             return tl::unexpected(material.error());
         ring[key.id] = std::move(*material);
     }
-    if (auto r = remember_sequence(*header); !r)
-        return tl::unexpected(r.error());
-    Volume v;
     v.header = *header;
-    v.name = name;
-    v.device = device->path;
-    v.identity = device->identity();
+    v.device = device.path;
+    v.identity = device.identity();
     v.header_file = sited->site.file;
-    v.read_only = read_only || device->read_only || !volume::writable(*header);
+    v.read_only = device.read_only || !volume::writable(*header);
+    return v;
+}
+
+Result<VolumePtr> Controller::attach(const AttachRequest& request) {
+    auto device = open_device(request.device, Access::write);
+    if (!device && (device.error().code == Errc::permission || device.error().code == Errc::io)) {
+        device = open_device(request.device, Access::read); // a write-protected disk
+        if (device)
+            device->read_only = true;
+    }
+    if (!device)
+        return tl::unexpected(device.error());
+    KeyRing ring; // all of them before anything changes
+    auto v = examine(request, *device, ring);
+    if (!v)
+        return tl::unexpected(v.error());
+    if (auto r = remember_sequence(v->header); !r)
+        return tl::unexpected(r.error());
     const auto from_ring = [&](const volume::HeaderKey& key) -> Result<Secret> {
         return ring.at(key.id).clone();
     };
-    if (auto up = bring_up(v, from_ring, request.force); !up)
+    if (auto up = bring_up(*v, from_ring, request.force); !up)
         return tl::unexpected(up.error());
-    return parts_.registry->find(name);
+    return parts_.registry->find(v->name);
 }
 
 } // namespace dek::kcm

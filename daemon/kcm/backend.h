@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a shim's volumes become for the administrator: an endpoint first, then a block device. The seam between the
-// controller and the kind of shim.
+// What a shim's volumes become for the administrator: an endpoint first, then a block device. The
+// seam between the controller and the kind of shim.
 #pragma once
 
 #include <chrono>
@@ -36,7 +36,8 @@ class Backend {
     // Takes the block device away. Errc::busy after `patience`, everything as before.
     virtual Result<void> conceal(const NodeSpec& spec, std::chrono::milliseconds patience) = 0;
     // Takes the endpoint away; fine when it is gone. Errc::busy after `patience`.
-    virtual Result<void> remove(Shim& shim, const NodeSpec& spec, std::chrono::milliseconds patience) = 0;
+    virtual Result<void> remove(Shim& shim, const NodeSpec& spec,
+                                std::chrono::milliseconds patience) = 0;
     // The endpoint first when it grows; the block device takes over its size in rescale().
     virtual Result<void> resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) = 0;
     virtual Result<void> rescale(const NodeSpec& spec) = 0;

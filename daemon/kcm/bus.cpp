@@ -93,7 +93,8 @@ std::string error_name(Errc code) {
 Bus::Bus(sd_event* loop, Dispatch dispatch) : loop_(loop), dispatch_(std::move(dispatch)) {
     vtable_.push_back(SD_BUS_VTABLE_START(0));
     for (const auto& method : all_methods())
-        vtable_.push_back(SD_BUS_METHOD(method.name, "sah", "s", on_call, SD_BUS_VTABLE_UNPRIVILEGED));
+        vtable_.push_back(
+            SD_BUS_METHOD(method.name, "sah", "s", on_call, SD_BUS_VTABLE_UNPRIVILEGED));
     vtable_.push_back(SD_BUS_SIGNAL("Event", "s", 0));
     vtable_.push_back(SD_BUS_VTABLE_END);
     sd_event_add_defer(loop_, &sweep_, on_sweep, this);
@@ -151,7 +152,8 @@ Result<void> Bus::listen(const std::string& path) {
         return fail_errno(errno, "cannot make a socket");
     ::unlink(path.c_str()); // the lock on the run directory says that nobody listens on it
     const mode_t before = ::umask(0177);
-    const int bound = ::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    const int bound =
+        ::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
     const int error = errno;
     ::umask(before);
     if (bound != 0)
@@ -205,7 +207,8 @@ int Bus::on_gone(sd_bus_message*, void* connection, sd_bus_error*) {
         log(Level::error, "system-bus-lost");
         sd_event_exit(c->owner->loop_, 1);
     }
-    sd_event_source_set_enabled(c->owner->sweep_, SD_EVENT_ONESHOT); // not from within its own callback
+    sd_event_source_set_enabled(c->owner->sweep_,
+                                SD_EVENT_ONESHOT); // not from within its own callback
     return 0;
 }
 

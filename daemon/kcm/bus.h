@@ -15,7 +15,8 @@
 
 namespace dek::kcm {
 
-// A call that is being worked on. Made and destroyed on the bus' thread; its descriptors live as long as it.
+// A call that is being worked on. Made and destroyed on the bus' thread; its descriptors live as
+// long as it.
 struct Call {
     sd_bus_message* message = nullptr;
     const Method* method = nullptr;

@@ -19,10 +19,12 @@ Result<VolumePtr> Controller::switch_to(const std::string& name, const std::stri
     if (where != "software")
         return fail(Errc::invalid_argument, "a volume is switched to endpoint or to software");
     const bool dm = ::access("/sys/class/misc/device-mapper", F_OK) == 0;
-    return fail(Errc::unsupported,
-                dm ? "volume " + name + " is served by the userspace shim; dm-crypt can only take over from "
-                                        "the kernel shim"
-                   : std::string("this kernel has no device-mapper, so there is no dm-crypt to switch to"));
+    return fail(
+        Errc::unsupported,
+        dm ? "volume " + name +
+                 " is served by the userspace shim; dm-crypt can only take over from "
+                 "the kernel shim"
+           : std::string("this kernel has no device-mapper, so there is no dm-crypt to switch to"));
 }
 
 } // namespace dek::kcm

@@ -71,8 +71,8 @@ struct Erased {
     std::vector<std::string> keys_destroyed;
 };
 
-// All members are called from the operations thread; what others may see is in the registry. A call that fails
-// has changed nothing, unless its sentence says otherwise.
+// All members are called from the operations thread; what others may see is in the registry. A call
+// that fails has changed nothing, unless its sentence says otherwise.
 class Controller {
   public:
     explicit Controller(ControllerParts parts);
@@ -88,8 +88,9 @@ class Controller {
 
     // Once, at the start: volumes of the runtime records, before anything is known of them.
     void load_records();
-    // Brings what the shim serves, the records, the headers and the block devices together; after the start, when the
-    // shim has come back, and when keys may be had again. True: something has to wait and wants another call.
+    // Brings what the shim serves, the records, the headers and the block devices together; after
+    // the start, when the shim has come back, and when keys may be had again. True: something has
+    // to wait and wants another call.
     bool resync();
     void shim_gone();
     // The states of keys have changed.
@@ -114,6 +115,7 @@ class Controller {
     Result<VolumePtr> carry_out(const ProtectRequest& request, Plan& plan);
 
     // attach.cpp
+    Result<Volume> examine(const AttachRequest& request, const Device& device, KeyRing& ring);
     Result<void> check_sequence(const volume::Header& header, bool force);
     Result<void> remember_sequence(const volume::Header& header);
     Result<volume::Header> authenticated(const SitedHeader& sited);
@@ -132,7 +134,8 @@ class Controller {
     // resize.cpp
     Result<void> plan_resize(const Volume& volume, const Device& device,
                              std::optional<std::uint64_t> lbas, volume::Header& next);
-    Result<void> write_header(const Volume& volume, const Device& device, const volume::Header& next);
+    Result<void> write_header(const Volume& volume, const Device& device,
+                              const volume::Header& next);
 
     // header_restore.cpp
     Result<void> restore_into(const Device& device, const HeaderQuery& query,
@@ -147,7 +150,9 @@ class Controller {
     void release_tokens(const Volume& volume);
     void lost(const Record& record);
 
-    std::string link_path(const std::string& name) const { return parts_.options.dev_dir + "/" + name; }
+    std::string link_path(const std::string& name) const {
+        return parts_.options.dev_dir + "/" + name;
+    }
     void tell(const std::string& event, const Volume& volume);
 
     ControllerParts parts_;

@@ -13,14 +13,16 @@ namespace dek::kcm {
 // What is left of a volume that the shim has lost.
 Result<void> Controller::clear_away(const Volume& v) {
     if (auto r = parts_.backend->conceal(v.node(), std::chrono::milliseconds(500)); !r)
-        return fail(r.error().code, "what is left of volume " + v.name + " is still in use: " + r.error().reason);
+        return fail(r.error().code,
+                    "what is left of volume " + v.name + " is still in use: " + r.error().reason);
     unlink(v.name);
     records_.remove(v.name);
     parts_.registry->withdraw(v.name);
     return {};
 }
 
-// Neither this device nor this volume may be attached. One that is down, its endpoint gone, is cleared away.
+// Neither this device nor this volume may be attached. One that is down, its endpoint gone, is
+// cleared away.
 Result<void> Controller::check_detached(const Device& device, const std::optional<Uuid>& uuid) {
     auto attached = parts_.registry->on_device(device.identity());
     if (!attached && uuid)
@@ -68,8 +70,9 @@ Result<void> Controller::detach(const std::string& name, std::chrono::millisecon
 namespace {
 
 std::string what_is_lost(const HeaderSite& site, const volume::Header* header) {
-    const std::string who = header ? "volume " + header->name + " (" + volume::uuid_text(header->uuid) + ")"
-                                   : std::string("what the damaged header belongs to");
+    const std::string who =
+        header ? "volume " + header->name + " (" + volume::uuid_text(header->uuid) + ")"
+               : std::string("what the damaged header belongs to");
     return "erasing the header at " + site.text() + " makes everything encrypted in " + who +
            " unreadable for ever, unless there is a backup of the header; --force does it";
 }
@@ -107,7 +110,8 @@ Result<Erased> Controller::erase(const EraseRequest& request) {
         return fail(Errc::refused, what_is_lost(*site, header));
     if (request.destroy_keys) {
         if (!header)
-            return fail(Errc::refused, "the header cannot be read, so nobody knows which keys to destroy");
+            return fail(Errc::refused,
+                        "the header cannot be read, so nobody knows which keys to destroy");
         for (const auto& key : header->keys)
             if (const auto users = parts_.registry->using_key(key.id); !users.empty())
                 return fail(Errc::busy, "key " + key.id + " is in use by volume " + users.front());
@@ -121,8 +125,8 @@ Result<Erased> Controller::erase(const EraseRequest& request) {
     if (request.destroy_keys)
         for (const auto& key : header->keys) {
             if (auto gone = parts_.keys->destroy(key.id); !gone)
-                return fail(gone.error().code, "the header is erased, but key " + key.id + " is not destroyed: " +
-                                                   gone.error().reason);
+                return fail(gone.error().code, "the header is erased, but key " + key.id +
+                                                   " is not destroyed: " + gone.error().reason);
             erased.keys_destroyed.push_back(key.id);
         }
     erased.site = std::move(*site);

@@ -13,8 +13,8 @@
 #include <linux/stat.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 namespace dek::kcm {
 namespace {
@@ -40,8 +40,8 @@ Result<void> fill_block(Device& device) {
     return {};
 }
 
-// The alignment that direct I/O to the file needs, 512 where the filesystem does not say. By the system call:
-// the C library's struct statx is older than these members.
+// The alignment that direct I/O to the file needs, 512 where the filesystem does not say. By the
+// system call: the C library's struct statx is older than these members.
 std::uint32_t direct_alignment(int fd) {
     struct statx answer;
     std::memset(&answer, 0, sizeof answer);
@@ -91,10 +91,12 @@ Result<Device> open_device(const std::string& path, Access access) {
     if (::stat(real->c_str(), &st) != 0)
         return fail_errno(errno, *real);
     if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
-        return fail(Errc::invalid_argument, *real + " is neither a block device nor a regular file");
+        return fail(Errc::invalid_argument,
+                    *real + " is neither a block device nor a regular file");
     Device device;
     device.path = *real;
-    const int flags = (access == Access::write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    const int flags =
+        (access == Access::write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
     device.fd = Fd(::open(real->c_str(), flags));
     if (!device.fd)
         return fail_errno(errno, *real + " cannot be opened");

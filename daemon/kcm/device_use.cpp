@@ -43,7 +43,8 @@ std::string unescaped(const std::string& text) {
     return out;
 }
 
-bool names_device(const std::string& path, const Device& device, const std::set<std::string>& numbers) {
+bool names_device(const std::string& path, const Device& device,
+                  const std::set<std::string>& numbers) {
     struct stat st;
     if (path.empty() || path[0] != '/' || ::stat(path.c_str(), &st) != 0)
         return false;
@@ -99,7 +100,8 @@ Result<void> check_holders(const Device& device, const std::set<std::string>& nu
     for (const auto& number : numbers)
         for (const auto& holder :
              fs::directory_iterator(fs::path(kernel.sys) / "dev/block" / number / "holders", none))
-            return fail(Errc::busy, device.path + " is in use by " + holder.path().filename().string());
+            return fail(Errc::busy,
+                        device.path + " is in use by " + holder.path().filename().string());
     return {};
 }
 
@@ -108,8 +110,10 @@ bool loop_is_on(const std::string& loop, const Device& device) {
     loop_info64 info;
     if (!fd || ::ioctl(fd.get(), LOOP_GET_STATUS64, &info) != 0)
         return false;
-    if (device.block) // the kernel reports both numbers of a backing block device in its old encoding
-        return info.lo_rdevice != 0 && makedev(info.lo_rdevice >> 8, info.lo_rdevice & 0xff) == device.number;
+    if (device
+            .block) // the kernel reports both numbers of a backing block device in its old encoding
+        return info.lo_rdevice != 0 &&
+               makedev(info.lo_rdevice >> 8, info.lo_rdevice & 0xff) == device.number;
     return info.lo_device == device.number && info.lo_inode == device.inode;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Is anybody else using a device? Mounts, swap, holders (device-mapper, md), loop devices, exclusive openers.
+// Is anybody else using a device? Mounts, swap, holders (device-mapper, md), loop devices,
+// exclusive openers.
 #pragma once
 
 #include <string>
@@ -15,8 +16,8 @@ struct KernelView {
     std::string sys = "/sys";
 };
 
-// Errc::busy with who has it, or nothing. For a block device its partitions are asked about too. A look, not a
-// lock: whoever opens it afterwards with O_EXCL decides.
+// Errc::busy with who has it, or nothing. For a block device its partitions are asked about too. A
+// look, not a lock: whoever opens it afterwards with O_EXCL decides.
 Result<void> check_unused(const Device& device, const KernelView& kernel = {});
 
 } // namespace dek::kcm

@@ -15,7 +15,8 @@ namespace dek::kcm {
 
 const char* event_name(std::uint32_t type); // "endpoint-up", ...; NULL for one that is not known
 
-// A thread that waits on a control file of its own. The callbacks come from that thread and must not block.
+// A thread that waits on a control file of its own. The callbacks come from that thread and must
+// not block.
 class ShimWatch {
   public:
     struct Callbacks {
@@ -30,7 +31,7 @@ class ShimWatch {
 
   private:
     void run();
-    void serve(int fd);                            // until the shim has gone or the watch ends
+    void serve(int fd); // until the shim has gone or the watch ends
     bool read_events(int fd, std::uint64_t& cursor, bool announce); // false: gone
     bool ended_after(int milliseconds);
 

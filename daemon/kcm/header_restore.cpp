@@ -16,7 +16,8 @@ Result<HeaderQuery> place_of(const volume::Header& header, const HeaderQuery& qu
     if (query.lba || !query.file.empty())
         return query;
     if (header.place == volume::Place::detached)
-        return fail(Errc::invalid_argument, "this backup is of a detached header; --header says which file");
+        return fail(Errc::invalid_argument,
+                    "this backup is of a detached header; --header says which file");
     return HeaderQuery{header.header_lba, ""};
 }
 

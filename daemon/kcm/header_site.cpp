@@ -23,8 +23,8 @@ Result<HeaderSite> site_in_file(const Device& device, const std::string& file, A
     HeaderSite site;
     site.file = file;
     site.device_path = device.path;
-    site.file_fd = Fd(::open(file.c_str(), (access == Access::write ? O_RDWR : O_RDONLY) | O_CLOEXEC |
-                                               O_NOCTTY | O_NONBLOCK));
+    site.file_fd = Fd(::open(file.c_str(), (access == Access::write ? O_RDWR : O_RDONLY) |
+                                               O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     if (!site.file_fd)
         return fail_errno(errno, "header file " + file + " cannot be opened");
     site.location.fd = site.file_fd.get();
@@ -54,7 +54,8 @@ Result<SitedHeader> search(const Device& device) {
         if (first)
             return fail(Errc::refused, device.path + " has headers at LBA " +
                                            std::to_string(first->site.lba) + " and LBA " +
-                                           std::to_string(lba) + "; --header-at says which one is meant");
+                                           std::to_string(lba) +
+                                           "; --header-at says which one is meant");
         first = std::move(*here);
     }
     if (first)
@@ -77,8 +78,8 @@ Result<HeaderSite> header_site(const Device& device, const HeaderQuery& query, A
         return site_in_file(device, query.file, access);
     const std::uint64_t lba = query.lba.value_or(0);
     if (device.lbas < volume::header_lbas || lba > device.lbas - volume::header_lbas)
-        return fail(Errc::invalid_argument, "a header at LBA " + std::to_string(lba) +
-                                                " does not fit on " + device.path);
+        return fail(Errc::invalid_argument,
+                    "a header at LBA " + std::to_string(lba) + " does not fit on " + device.path);
     return site_at(device, lba);
 }
 

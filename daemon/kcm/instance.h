@@ -10,8 +10,8 @@ namespace dek::kcm {
 // Holds the locks as long as it lives; the kernel lets go of them when the process dies.
 class Instance {
   public:
-    // Makes state, run and device directories (0700, 0755 for the device links) and takes the locks.
-    // Errc::busy, naming the directory, when another process has one.
+    // Makes state, run and device directories (0700, 0755 for the device links) and takes the
+    // locks. Errc::busy, naming the directory, when another process has one.
     static Result<Instance> take(const Options& options);
 
   private:

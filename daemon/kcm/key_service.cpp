@@ -46,7 +46,8 @@ Result<std::vector<KeyInfo>> KeyService::list() {
 Result<KeyInfo> KeyService::create(const std::string& name, std::uint32_t bits,
                                    const std::map<std::string, std::string>& attributes) {
     if (bits != 256 && bits != 512)
-        return fail(Errc::invalid_argument, "a key has 512 bits (AES-256-XTS) or 256 (AES-128-XTS)");
+        return fail(Errc::invalid_argument,
+                    "a key has 512 bits (AES-256-XTS) or 256 (AES-128-XTS)");
     return put(name, Secret::random(bits / 8), attributes);
 }
 

@@ -16,7 +16,8 @@ class SeatProvider : public keys::Provider {
     Result<Key> get(const std::string& id, const keys::Deadline& deadline) override {
         return seat_->with([&](keys::Keystore& store) { return store.get(id, deadline); });
     }
-    Result<keys::KeyInfo> info(const std::string& id_or_name, const keys::Deadline& deadline) override {
+    Result<keys::KeyInfo> info(const std::string& id_or_name,
+                               const keys::Deadline& deadline) override {
         return seat_->with([&](keys::Keystore& store) { return store.info(id_or_name, deadline); });
     }
     Result<std::vector<keys::KeyInfo>> list(const keys::Deadline& deadline) override {
@@ -31,7 +32,8 @@ class SeatProvider : public keys::Provider {
     }
     Result<keys::KeyInfo> set_state(const std::string& id, keys::KeyState state,
                                     const keys::Deadline& deadline) override {
-        return seat_->with([&](keys::Keystore& store) { return store.set_state(id, state, deadline); });
+        return seat_->with(
+            [&](keys::Keystore& store) { return store.set_state(id, state, deadline); });
     }
 
   private:
@@ -78,7 +80,8 @@ Result<void> KeystoreSeat::init(const keys::Unsealer& first) {
     return {};
 }
 
-Result<void> KeystoreSeat::restore(const std::string& from, const keys::Unsealer& with, bool force) {
+Result<void> KeystoreSeat::restore(const std::string& from, const keys::Unsealer& with,
+                                   bool force) {
     const std::lock_guard lock(mutex_);
     store_.reset();
     auto done = keys::Keystore::restore(path_, from, with, force);

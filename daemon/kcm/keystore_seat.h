@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The place where the embedded keystore sits: it may not be there yet, be sealed, or be replaced, while a
-// provider that reads it stays the same.
+// The place where the embedded keystore sits: it may not be there yet, be sealed, or be replaced,
+// while a provider that reads it stays the same.
 #pragma once
 
 #include <atomic>
@@ -20,14 +20,16 @@ class KeystoreSeat {
     bool present() const { return present_; }
     bool sealed() const { return sealed_; } // true too when there is none
 
-    // Opens the keystore if its file is there, and unseals it by itself if it can; staying sealed is no error.
+    // Opens the keystore if its file is there, and unseals it by itself if it can; staying sealed
+    // is no error.
     Result<void> open();
     Result<void> init(const keys::Unsealer& first);
     // Puts `from` in its place. The old one is closed and, when this fails, open again and sealed.
     Result<void> restore(const std::string& from, const keys::Unsealer& with, bool force);
 
     // f(keystore), or Errc::unavailable where there is none.
-    template <class F> auto with(F&& f) -> decltype(f(std::declval<keys::Keystore&>())) {
+    template <class F>
+    auto with(F&& f) -> decltype(f(std::declval<keys::Keystore&>())) {
         const std::lock_guard lock(mutex_);
         if (!store_)
             return fail(Errc::unavailable,

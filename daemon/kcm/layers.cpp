@@ -6,7 +6,8 @@
 namespace dek::kcm {
 namespace {
 
-// Ranges of a valid header are sorted and apart, and shifting them by the offset stays within the device.
+// Ranges of a valid header are sorted and apart, and shifting them by the offset stays within the
+// device.
 LunMap map_of(std::vector<dek_range> ranges) {
     return LunMap::from(std::move(ranges)).value();
 }

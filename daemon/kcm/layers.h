@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How LBAs of the volume become LBAs of the device beneath, and what goes along with them. One layer
-// today: the linear shift of a volume that starts at `offset` of its device.
+// How LBAs of the volume become LBAs of the device beneath, and what goes along with them. One
+// layer today: the linear shift of a volume that starts at `offset` of its device.
 #pragma once
 
 #include <vector>
@@ -37,7 +37,8 @@ std::uint64_t tweak_of(const volume::Header& header, std::uint64_t volume_lba);
 LunMap device_map_of_key(const volume::Header& header, std::size_t index);
 // All encrypted ranges, neighbours joined, as device LBAs.
 LunMap encrypted_device_map(const volume::Header& header);
-// What the shim's must-encrypt map has to say: encrypted ranges, and the reserved place of an in-place header.
+// What the shim's must-encrypt map has to say: encrypted ranges, and the reserved place of an
+// in-place header.
 std::vector<dek_map_entry> must_encrypt_map(const volume::Header& header);
 
 } // namespace dek::kcm

@@ -36,7 +36,8 @@ Result<Fd> open_file(const std::string& file, bool read_only) {
     return fd;
 }
 
-loop_config configuration(const std::string& file, int backing, std::uint32_t block, bool read_only) {
+loop_config configuration(const std::string& file, int backing, std::uint32_t block,
+                          bool read_only) {
     loop_config config;
     std::memset(&config, 0, sizeof config);
     config.fd = static_cast<__u32>(backing);
@@ -75,7 +76,8 @@ Result<Fd> claim(const std::string& loop) {
     return fd;
 }
 
-// With other openers the kernel only promises to detach later (autoclear); that promise is taken back.
+// With other openers the kernel only promises to detach later (autoclear); that promise is taken
+// back.
 Result<void> clear(const std::string& loop) {
     auto fd = claim(loop);
     if (!fd)
@@ -98,7 +100,8 @@ Result<std::string> attach_loop(const std::string& file, std::uint32_t logical_b
                                 bool read_only) {
     const Fd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
     if (!control)
-        return fail(Errc::unsupported, "this kernel has no loop devices (/dev/loop-control cannot be opened)");
+        return fail(Errc::unsupported,
+                    "this kernel has no loop devices (/dev/loop-control cannot be opened)");
     auto backing = open_file(file, read_only);
     if (!backing)
         return tl::unexpected(backing.error());

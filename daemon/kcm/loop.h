@@ -18,8 +18,8 @@ Result<std::string> attach_loop(const std::string& file, std::uint32_t logical_b
 // The loop device on `file`, if any.
 std::optional<std::string> find_loop(const std::string& file);
 
-// Flushes and detaches. Errc::busy when it is still open, mounted or held after `patience`; it is as
-// before then. Fine when it is not attached any more, or is on another file than `file`.
+// Flushes and detaches. Errc::busy when it is still open, mounted or held after `patience`; it is
+// as before then. Fine when it is not attached any more, or is on another file than `file`.
 Result<void> detach_loop(const std::string& loop, const std::string& file,
                          std::chrono::milliseconds patience);
 

@@ -42,7 +42,8 @@ struct Body {
     AssociationBody body;
 };
 
-template <class T> Result<T> limited(const Request& r, const char* name, T otherwise = 0) {
+template <class T>
+Result<T> limited(const Request& r, const char* name, T otherwise = 0) {
     const auto value = r.number(name, otherwise);
     if (value > std::numeric_limits<T>::max())
         return fail(Errc::invalid_argument, "argument \"" + std::string(name) + "\" is too large");
@@ -105,7 +106,8 @@ Result<std::unique_ptr<Body>> body_of(MethodContext& c, const Request& r) {
     body->blob.key_data = body->padded.bytes().data();
     body->key_id = info->id;
     body->map = std::move(*map);
-    body->body = {r.number("association"), &body->blob, body->key_id, *geometry, body->map.ranges()};
+    body->body = {r.handle("association"), &body->blob, body->key_id, *geometry,
+                  body->map.ranges()};
     return body;
 }
 
@@ -124,12 +126,13 @@ Result<CommandBlock> command_of(MethodContext& c, const Request& r, Address to) 
                                                  to.controller_handle));
     if (opcode == "query") {
         auto map = map_of(r);
-        return map ? as_result(CommandBlock::query(to, map->ranges())) : tl::unexpected(map.error());
+        return map ? as_result(CommandBlock::query(to, map->ranges()))
+                   : tl::unexpected(map.error());
     }
     if (opcode == "disassociate") {
         if (!r.has("association"))
             return fail(Errc::invalid_argument, "argument \"association\" is missing");
-        return as_result(CommandBlock::disassociate(to, r.number("association")));
+        return as_result(CommandBlock::disassociate(to, r.handle("association")));
     }
     auto body = body_of(c, r);
     if (!body)
@@ -177,10 +180,21 @@ std::vector<Method> endpoint_methods() {
     using enum ArgType;
     return {
         {"EndpointList", Queue::inquiries, {}, list_endpoints},
-        {"EndpointCommand", Queue::operations,
-         {{"uuid", text, true}, {"opcode", text, true}, {"class", text}, {"ranges", text}, {"key", text},
-          {"association", number}, {"data_unit", number}, {"tweak", text}, {"device_origin", number},
-          {"logical_origin", number}, {"chunk", number}, {"stripes", number}, {"leg", number}},
+        {"EndpointCommand",
+         Queue::operations,
+         {{"uuid", text, true},
+          {"opcode", text, true},
+          {"class", text},
+          {"ranges", text},
+          {"key", text},
+          {"association", handle},
+          {"data_unit", number},
+          {"tweak", text},
+          {"device_origin", number},
+          {"logical_origin", number},
+          {"chunk", number},
+          {"stripes", number},
+          {"leg", number}},
          send},
     };
 }

@@ -29,7 +29,8 @@ Result<json> show(MethodContext& c, const Request& r) {
     if (!sited)
         return tl::unexpected(sited.error());
     json j = volume::to_json(sited->found.copy.header);
-    j["copies"] = {{"a", volume::copy_state_name(sited->found.a)}, {"b", volume::copy_state_name(sited->found.b)}};
+    j["copies"] = {{"a", volume::copy_state_name(sited->found.a)},
+                   {"b", volume::copy_state_name(sited->found.b)}};
     j["authenticated"] = verdict(*c.keys, sited->found.copy);
     return j;
 }
@@ -70,20 +71,24 @@ Result<json> backup(MethodContext&, const Request& r) {
     if (auto written = write_all(r.fd("file"), bytes); !written)
         return tl::unexpected(written.error());
     const auto& h = sited->found.copy.header;
-    return json{{"uuid", volume::uuid_text(h.uuid)}, {"sequence", h.sequence}, {"bytes", bytes.size()}};
+    return json{
+        {"uuid", volume::uuid_text(h.uuid)}, {"sequence", h.sequence}, {"bytes", bytes.size()}};
 }
 
 Result<json> restore(MethodContext& c, const Request& r) {
-    auto bytes = r.secret("file", volume::backup_max_bytes); // bounded in size and time; it holds no key
+    auto bytes =
+        r.secret("file", volume::backup_max_bytes); // bounded in size and time; it holds no key
     if (!bytes)
         return tl::unexpected(bytes.error());
     auto copy = volume::decode_backup(std::as_const(*bytes).bytes());
     if (!copy)
         return tl::unexpected(copy.error());
-    auto restored = c.controller->header_restore(r.text("device"), header_query(r), *copy, r.flag("force"));
+    auto restored =
+        c.controller->header_restore(r.text("device"), header_query(r), *copy, r.flag("force"));
     if (!restored)
         return tl::unexpected(restored.error());
-    return json{{"uuid", volume::uuid_text(restored->header.uuid)}, {"sequence", restored->header.sequence}};
+    return json{{"uuid", volume::uuid_text(restored->header.uuid)},
+                {"sequence", restored->header.sequence}};
 }
 
 } // namespace
@@ -91,12 +96,21 @@ Result<json> restore(MethodContext& c, const Request& r) {
 std::vector<Method> header_methods() {
     using enum ArgType;
     return {
-        {"HeaderShow", Queue::operations, {{"device", text, true}, {"header_at", number}, {"header", text}}, show},
-        {"HeaderBackup", Queue::operations,
+        {"HeaderShow",
+         Queue::operations,
+         {{"device", text, true}, {"header_at", number}, {"header", text}},
+         show},
+        {"HeaderBackup",
+         Queue::operations,
          {{"device", text, true}, {"header_at", number}, {"header", text}, {"file", fd, true}},
          backup},
-        {"HeaderRestore", Queue::operations,
-         {{"device", text, true}, {"header_at", number}, {"header", text}, {"file", fd, true}, {"force", flag}},
+        {"HeaderRestore",
+         Queue::operations,
+         {{"device", text, true},
+          {"header_at", number},
+          {"header", text},
+          {"file", fd, true},
+          {"force", flag}},
          restore},
     };
 }

@@ -55,7 +55,8 @@ Result<json> import(MethodContext& c, const Request& r) {
 
 Result<json> export_key(MethodContext& c, const Request& r) {
     if (r.has("passphrase") == r.has("public_key"))
-        return fail(Errc::invalid_argument, "a key is exported under fd:passphrase or under public_key");
+        return fail(Errc::invalid_argument,
+                    "a key is exported under fd:passphrase or under public_key");
     auto info = c.keys->info(r.text("key"));
     if (!info)
         return tl::unexpected(info.error());
@@ -64,8 +65,9 @@ Result<json> export_key(MethodContext& c, const Request& r) {
         auto passphrase = r.secret("passphrase", max_passphrase);
         if (!passphrase)
             return tl::unexpected(passphrase.error());
-        wrapped = c.seat->with(
-            [&](keys::Keystore& store) { return store.export_for_passphrase(info->id, *passphrase); });
+        wrapped = c.seat->with([&](keys::Keystore& store) {
+            return store.export_for_passphrase(info->id, *passphrase);
+        });
     } else {
         wrapped = c.seat->with([&](keys::Keystore& store) {
             return store.export_for_public_key(info->id, r.text("public_key"));
@@ -101,7 +103,8 @@ Result<json> set_state(MethodContext& c, const Request& r) {
     if (!state)
         return fail(Errc::invalid_argument, "\"" + r.text("state") + "\" is no state of a key");
     if (*state == keys::KeyState::destroyed)
-        return fail(Errc::invalid_argument, "a key is destroyed with KeyDestroy (dekctl key destroy)");
+        return fail(Errc::invalid_argument,
+                    "a key is destroyed with KeyDestroy (dekctl key destroy)");
     auto info = c.keys->info(r.text("key"));
     if (info)
         info = c.keys->set_state(info->id, *state);
@@ -117,8 +120,9 @@ Result<json> destroy(MethodContext& c, const Request& r) {
     if (const auto users = c.registry->using_key(info->id); !users.empty())
         return fail(Errc::busy, "key " + info->id + " is in use by volume " + users.front());
     if (!r.flag("force"))
-        return fail(Errc::refused, "destroying key " + info->id +
-                                       " makes everything encrypted with it unreadable for ever; --force does it");
+        return fail(Errc::refused,
+                    "destroying key " + info->id +
+                        " makes everything encrypted with it unreadable for ever; --force does it");
     auto gone = c.keys->destroy(info->id);
     if (gone)
         log(Level::notice, "key-destroyed", {{"key", info->id}});
@@ -136,11 +140,16 @@ Result<json> flush(MethodContext& c, const Request&) {
 std::vector<Method> key_methods() {
     using enum ArgType;
     return {
-        {"KeyCreate", Queue::operations, {{"name", text}, {"bits", number}, {"attributes", object}}, create},
-        {"KeyImport", Queue::operations,
+        {"KeyCreate",
+         Queue::operations,
+         {{"name", text}, {"bits", number}, {"attributes", object}},
+         create},
+        {"KeyImport",
+         Queue::operations,
          {{"name", text}, {"material", fd}, {"wrapped", fd}, {"passphrase", fd}},
          import},
-        {"KeyExport", Queue::operations,
+        {"KeyExport",
+         Queue::operations,
          {{"key", text, true}, {"passphrase", fd}, {"public_key", text}},
          export_key},
         {"KeyList", Queue::inquiries, {{"all", flag}}, list_keys},

@@ -49,7 +49,8 @@ Result<keys::Unsealer> unsealer_of(const Request& r, const char* path_argument, 
 json slots_json(const std::vector<keys::Enrolment>& enrolments) {
     json list = json::array();
     for (const auto& e : enrolments)
-        list.push_back({{"slot", e.slot}, {"kind", e.kind}, {"hint", e.hint}, {"created", e.created}});
+        list.push_back(
+            {{"slot", e.slot}, {"kind", e.kind}, {"hint", e.hint}, {"created", e.created}});
     return list;
 }
 
@@ -67,7 +68,8 @@ void tell(MethodContext& c, const char* event) {
 
 Result<json> init(MethodContext& c, const Request& r) {
     if (r.text("kind") == "recovery")
-        return fail(Errc::invalid_argument, "a recovery key is enrolled later, beside another way to unseal");
+        return fail(Errc::invalid_argument,
+                    "a recovery key is enrolled later, beside another way to unseal");
     auto with = unsealer_of(r, "path", false);
     if (!with)
         return tl::unexpected(with.error());
@@ -124,7 +126,8 @@ Result<void> write_secret(int fd, const Secret& text) {
 std::uint32_t newest_slot(const std::vector<keys::Enrolment>& before,
                           const std::vector<keys::Enrolment>& after) {
     for (const auto& e : after)
-        if (std::none_of(before.begin(), before.end(), [&](const auto& b) { return b.slot == e.slot; }))
+        if (std::none_of(before.begin(), before.end(),
+                         [&](const auto& b) { return b.slot == e.slot; }))
             return e.slot;
     return 0;
 }
@@ -188,7 +191,8 @@ Result<json> backup(MethodContext& c, const Request& r) {
     const std::string path = absolute(r.text("path"));
     if (path.empty())
         return fail(Errc::invalid_argument, "\"" + r.text("path") + "\" is not an absolute path");
-    auto done = c.seat->with([&](keys::Keystore& store) { return store.backup(path, r.flag("force")); });
+    auto done =
+        c.seat->with([&](keys::Keystore& store) { return store.backup(path, r.flag("force")); });
     return done.map([&] { return json{{"path", path}}; });
 }
 
@@ -220,22 +224,31 @@ Result<json> restore(MethodContext& c, const Request& r) {
 std::vector<Method> keystore_methods() {
     using enum ArgType;
     return {
-        {"KeystoreInit", Queue::operations,
+        {"KeystoreInit",
+         Queue::operations,
          {{"kind", text, true}, {"path", text}, {"name", text}, {"passphrase", fd}},
          init},
-        {"KeystoreUnlock", Queue::operations,
+        {"KeystoreUnlock",
+         Queue::operations,
          {{"kind", text}, {"path", text}, {"name", text}, {"passphrase", fd}, {"recovery", fd}},
          unlock},
         {"KeystoreLock", Queue::operations, {}, lock},
-        {"KeystoreEnrol", Queue::operations,
+        {"KeystoreEnrol",
+         Queue::operations,
          {{"kind", text, true}, {"path", text}, {"name", text}, {"passphrase", fd}, {"output", fd}},
          enrol},
         {"KeystoreRemove", Queue::operations, {{"slot", number, true}}, remove},
         {"KeystoreShow", Queue::operations, {}, show},
         {"KeystoreBackup", Queue::operations, {{"path", text, true}, {"force", flag}}, backup},
-        {"KeystoreRestore", Queue::operations,
-         {{"path", text, true}, {"kind", text, true}, {"unseal_path", text}, {"name", text},
-          {"passphrase", fd}, {"recovery", fd}, {"force", flag}},
+        {"KeystoreRestore",
+         Queue::operations,
+         {{"path", text, true},
+          {"kind", text, true},
+          {"unseal_path", text},
+          {"name", text},
+          {"passphrase", fd},
+          {"recovery", fd},
+          {"force", flag}},
          restore},
     };
 }

@@ -29,15 +29,18 @@ Result<std::vector<EncryptRequest>> encrypt_of(const Request& r) {
     };
     for (const auto& entry : r.list("encrypt")) {
         if (!entry.is_object() || !entry.contains("ranges"))
-            return fail(Errc::invalid_argument, "each element of \"encrypt\" is an object with \"ranges\"");
+            return fail(Errc::invalid_argument,
+                        "each element of \"encrypt\" is an object with \"ranges\"");
         for (const auto& [name, value] : entry.items())
             if ((name != "ranges" && name != "key") || !is_text(value))
-                return fail(Errc::invalid_argument,
-                            "an element of \"encrypt\" has texts \"ranges\" and \"key\", nothing else");
+                return fail(
+                    Errc::invalid_argument,
+                    "an element of \"encrypt\" has texts \"ranges\" and \"key\", nothing else");
         list.push_back({entry.at("ranges").get<std::string>(), entry.value("key", "")});
     }
     if (list.empty())
-        return fail(Errc::invalid_argument, "\"encrypt\" is empty; without it everything is encrypted");
+        return fail(Errc::invalid_argument,
+                    "\"encrypt\" is empty; without it everything is encrypted");
     return list;
 }
 
@@ -81,8 +84,8 @@ Result<json> attach(MethodContext& c, const Request& r) {
     auto shim = shim_of(r);
     if (!shim)
         return tl::unexpected(shim.error());
-    return answer(c, c.controller->attach({r.text("device"), header_query(r), r.flag("force"), *shim,
-                                           r.text("name")}));
+    return answer(c, c.controller->attach({r.text("device"), header_query(r), r.flag("force"),
+                                           *shim, r.text("name")}));
 }
 
 Result<json> detach(MethodContext& c, const Request& r) {
@@ -93,10 +96,12 @@ Result<json> detach(MethodContext& c, const Request& r) {
 }
 
 Result<json> erase(MethodContext& c, const Request& r) {
-    auto erased = c.controller->erase({r.text("device"), header_query(r), r.flag("force"), r.flag("destroy_keys")});
+    auto erased = c.controller->erase(
+        {r.text("device"), header_query(r), r.flag("force"), r.flag("destroy_keys")});
     if (!erased)
         return tl::unexpected(erased.error());
-    json j = {{"uuid", nullptr}, {"erased", json::array()}, {"keys_destroyed", erased->keys_destroyed}};
+    json j = {
+        {"uuid", nullptr}, {"erased", json::array()}, {"keys_destroyed", erased->keys_destroyed}};
     if (erased->uuid)
         j["uuid"] = volume::uuid_text(*erased->uuid);
     if (erased->site.file.empty())
@@ -143,7 +148,8 @@ Result<json> resize(MethodContext& c, const Request& r) {
 }
 
 Result<json> version(MethodContext&, const Request&) {
-    return json{{"version", DEK_VERSION}, {"abi", DEK_ABI_VERSION}, {"protocol", DEK_PROTO_VERSION}};
+    return json{
+        {"version", DEK_VERSION}, {"abi", DEK_ABI_VERSION}, {"protocol", DEK_PROTO_VERSION}};
 }
 
 } // namespace
@@ -151,18 +157,38 @@ Result<json> version(MethodContext&, const Request&) {
 std::vector<Method> volume_methods() {
     using enum ArgType;
     return {
-        {"Protect", Queue::operations,
-         {{"device", text, true}, {"name", text, true}, {"encrypt", list}, {"key", text}, {"data_unit", number},
-          {"tweak", text}, {"in_place", flag}, {"header_at", number}, {"header", text}, {"force", flag},
-          {"shim", text}, {"endpoint", text}},
+        {"Protect",
+         Queue::operations,
+         {{"device", text, true},
+          {"name", text, true},
+          {"encrypt", list},
+          {"key", text},
+          {"data_unit", number},
+          {"tweak", text},
+          {"in_place", flag},
+          {"header_at", number},
+          {"header", text},
+          {"force", flag},
+          {"shim", text},
+          {"endpoint", text}},
          protect},
-        {"Attach", Queue::operations,
-         {{"device", text, true}, {"header_at", number}, {"header", text}, {"force", flag}, {"shim", text},
+        {"Attach",
+         Queue::operations,
+         {{"device", text, true},
+          {"header_at", number},
+          {"header", text},
+          {"force", flag},
+          {"shim", text},
           {"name", text}},
          attach},
         {"Detach", Queue::operations, {{"name", text, true}, {"timeout", number}}, detach},
-        {"Erase", Queue::operations,
-         {{"device", text, true}, {"header_at", number}, {"header", text}, {"force", flag}, {"destroy_keys", flag}},
+        {"Erase",
+         Queue::operations,
+         {{"device", text, true},
+          {"header_at", number},
+          {"header", text},
+          {"force", flag},
+          {"destroy_keys", flag}},
          erase},
         {"Status", Queue::inquiries, {{"name", text}}, status},
         {"Topology", Queue::inquiries, {{"name", text, true}}, topology},

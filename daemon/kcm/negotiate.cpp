@@ -51,8 +51,9 @@ bool same_geometry(const __u8 wire[DEK_APP_INFO_SIZE], const dek_geometry& g) {
     const auto* w = reinterpret_cast<const dek_wire_app_info*>(wire);
     return dek_get_le32(&w->data_unit) == g.data_unit && w->tweak_rule == g.tweak_rule &&
            dek_get_le64(&w->device_origin) == g.device_origin &&
-           dek_get_le64(&w->logical_origin) == g.logical_origin && dek_get_le32(&w->chunk) == g.chunk &&
-           dek_get_le16(&w->stripes) == g.stripes && dek_get_le16(&w->leg) == g.leg;
+           dek_get_le64(&w->logical_origin) == g.logical_origin &&
+           dek_get_le32(&w->chunk) == g.chunk && dek_get_le16(&w->stripes) == g.stripes &&
+           dek_get_le16(&w->leg) == g.leg;
 }
 
 LunMap map_from(const std::vector<dek_range>& ranges) {
@@ -63,16 +64,18 @@ LunMap map_from(const std::vector<dek_range>& ranges) {
 // What an endpoint holds now.
 struct EndpointState {
     std::uint64_t generation = 0;
-    std::map<std::uint64_t, dek_association_entry> associations; // by handle; those being drained left out
-    std::map<std::uint64_t, LunMap> keyed;                       // by handle
-    std::vector<dek_map_entry> map; // neighbours of one kind joined
+    std::map<std::uint64_t, dek_association_entry>
+        associations;                      // by handle; those being drained left out
+    std::map<std::uint64_t, LunMap> keyed; // by handle
+    std::vector<dek_map_entry> map;        // neighbours of one kind joined
 
     static Result<EndpointState> read(Shim& shim, const Uuid& uuid);
 };
 
 void append(std::vector<dek_map_entry>& map, const dek_range_entry& range) {
     const __u32 kind = range.state == DEK_RANGE_RESERVED ? DEK_MAP_RESERVED : DEK_MAP_ENCRYPT;
-    if (!map.empty() && map.back().kind == kind && map.back().first + map.back().count == range.first)
+    if (!map.empty() && map.back().kind == kind &&
+        map.back().first + map.back().count == range.first)
         map.back().count += range.count;
     else
         map.push_back({range.first, range.count, kind, 0});
@@ -106,7 +109,8 @@ Result<EndpointState> EndpointState::read(Shim& shim, const Uuid& uuid) {
     return state;
 }
 
-bool is_right(const EndpointState& state, const dek_association_entry& a, const volume::Header& header) {
+bool is_right(const EndpointState& state, const dek_association_entry& a,
+              const volume::Header& header) {
     const std::string id(reinterpret_cast<const char*>(a.key_id),
                          std::min<std::size_t>(a.key_id_length, sizeof a.key_id));
     const auto keyed = state.keyed.find(a.handle);
@@ -158,7 +162,8 @@ Result<void> establish_once(Shim& shim, const volume::Header& header, const KeyF
         auto key = find_key(header.keys[i]);
         if (!key)
             return tl::unexpected(key.error());
-        if (auto made = talk->associate(missing, header.keys[i].id, *key, tweak_geometry(header)); !made)
+        if (auto made = talk->associate(missing, header.keys[i].id, *key, tweak_geometry(header));
+            !made)
             return tl::unexpected(made.error());
     }
     return {};
@@ -173,7 +178,8 @@ Address Negotiation::address() {
 Result<Negotiation> Negotiation::begin(Shim& shim, const Uuid& uuid) {
     Negotiation talk(shim, uuid);
     const Secret random = Secret::random(768);
-    auto command = CommandBlock::handshake(DEK_CLASS_EHBA, random.bytes().first<768>(), talk.next_handle_++);
+    auto command =
+        CommandBlock::handshake(DEK_CLASS_EHBA, random.bytes().first<768>(), talk.next_handle_++);
     if (!command)
         return fail_status(command.error(), "building a handshake");
     auto response = talk.send(*command);
@@ -211,15 +217,17 @@ Result<void> Negotiation::query(const LunMap& map) {
         auto command = CommandBlock::query(address(), ranges);
         if (!command)
             return fail_status(command.error(), "building a query");
-        if (auto r = exchange(*command, "asking whether device LBAs from " +
-                                            std::to_string(ranges.front().first) + " can be encrypted");
+        if (auto r =
+                exchange(*command, "asking whether device LBAs from " +
+                                       std::to_string(ranges.front().first) + " can be encrypted");
             !r)
             return tl::unexpected(r.error());
     }
     return {};
 }
 
-Result<std::vector<std::uint64_t>> Negotiation::associate(const LunMap& map, const std::string& key_id,
+Result<std::vector<std::uint64_t>> Negotiation::associate(const LunMap& map,
+                                                          const std::string& key_id,
                                                           const Secret& key,
                                                           const dek_geometry& geometry) {
     if (key.size() != 32 && key.size() != 64)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The controller's side of the DEK management protocol: handshake, query, associate, and the whole of
-// it until an endpoint does what a volume's header says.
+// The controller's side of the DEK management protocol: handshake, query, associate, and the whole
+// of it until an endpoint does what a volume's header says.
 #pragma once
 
 #include <functional>
@@ -11,8 +11,9 @@
 
 namespace dek::kcm {
 
-// A conversation with one endpoint. Statuses other than Success come as errors, each with one sentence
-// that names the range where it can; Errc::unavailable also when the endpoint began a new life in between.
+// A conversation with one endpoint. Statuses other than Success come as errors, each with one
+// sentence that names the range where it can; Errc::unavailable also when the endpoint began a new
+// life in between.
 class Negotiation {
   public:
     // Handshakes; the endpoint answers its ID, or there is none of class EHBA under this UUID.
@@ -21,8 +22,9 @@ class Negotiation {
 
     // Can the endpoint encrypt every range (device LBAs), now? In blocks of 60.
     Result<void> query(const LunMap& map);
-    // As few associations as the blocks' capacity allows; their handles, in the order of the ranges. The
-    // key goes in the blob and is wiped from every buffer here. When one fails, those before it stay.
+    // As few associations as the blocks' capacity allows; their handles, in the order of the
+    // ranges. The key goes in the blob and is wiped from every buffer here. When one fails, those
+    // before it stay.
     Result<std::vector<std::uint64_t>> associate(const LunMap& map, const std::string& key_id,
                                                  const Secret& key, const dek_geometry& geometry);
     Result<void> disassociate(std::uint64_t handle);
@@ -42,9 +44,10 @@ class Negotiation {
 
 using KeyFinder = std::function<Result<Secret>(const volume::HeaderKey&)>;
 
-// Makes the endpoint do what the header says, from whatever state it is in: the must-encrypt map, then an
-// association for every encrypted range; ones that do not fit the header are taken away first. Asks for a key only
-// when something is missing. What is right already stays untouched, so I/O on it goes on.
+// Makes the endpoint do what the header says, from whatever state it is in: the must-encrypt map,
+// then an association for every encrypted range; ones that do not fit the header are taken away
+// first. Asks for a key only when something is missing. What is right already stays untouched, so
+// I/O on it goes on.
 Result<void> establish(Shim& shim, const volume::Header& header, const KeyFinder& find_key);
 
 // True when every encrypted range of the header is keyed with the right key ID and geometry.

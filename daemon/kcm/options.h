@@ -16,16 +16,17 @@ std::optional<ShimChoice> shim_choice_of(std::string_view text); // "auto", "ker
 
 struct Options {
     std::string state_dir = "/var/lib/dekstack"; // the keystore
-    std::string run_dir = "/run/dekstack";       // the lock, the socket, records of attached volumes
-    std::string dev_dir = "/dev/dek";            // links for people
-    std::string shim_dir;                        // dek-shimd's; empty: RUN/shim
+    std::string run_dir = "/run/dekstack"; // the lock, the socket, records of attached volumes
+    std::string dev_dir = "/dev/dek";      // links for people
+    std::string shim_dir;                  // dek-shimd's; empty: RUN/shim
     ShimChoice shim = ShimChoice::automatic;
     bool system_bus = false; // asked for; neither this nor a socket: whichever there is
     std::string socket;      // asked for; empty: RUN/bus where it is needed
     std::chrono::seconds cache_lifetime{300};
     std::size_t cache_keys = 64;
     std::chrono::milliseconds provider_timeout{10000};
-    std::chrono::milliseconds recover{60000}; // how long encrypted I/O waits for its keys after a shim restart
+    std::chrono::milliseconds recover{
+        60000}; // how long encrypted I/O waits for its keys after a shim restart
     Level log_level = Level::info;
 
     std::string shim_path() const { return shim_dir.empty() ? run_dir + "/shim" : shim_dir; }

@@ -8,8 +8,8 @@ namespace dek::kcm {
 
 struct Controller::Plan {
     Device device;
-    volume::Header header; // keys in the order of their first use
-    KeyRing ring;          // material of the keys there are already
+    volume::Header header;              // keys in the order of their first use
+    KeyRing ring;                       // material of the keys there are already
     std::optional<std::size_t> new_key; // index of the one to be made
     std::string header_file;            // detached
 

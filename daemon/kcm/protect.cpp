@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The second half of `protect`: keys, header, attached, in this order; each durable before the next.
+// The second half of `protect`: keys, header, attached, in this order; each durable before the
+// next.
 #include <cerrno>
 
 #include <fcntl.h>
@@ -39,7 +40,9 @@ Result<void> write_on_device(const Device& device, const dek_range& place,
         return tl::unexpected(before.error());
     const volume::Location at{device.fd.get(), place.first * 512, false};
     const bool occupied = volume::read(at).has_value();
-    undo.add([&device, place, bytes = std::move(*before)] { put_back(device, place.first * 512, bytes); });
+    undo.add([&device, place, bytes = std::move(*before)] {
+        put_back(device, place.first * 512, bytes);
+    });
     if (occupied)
         if (auto erased = volume::erase(at); !erased)
             return erased;
@@ -80,9 +83,11 @@ Result<void> Controller::make_key(Plan& plan) {
     const std::map<std::string, std::string> attributes = {{"volume", volume::uuid_text(h.uuid)}};
     auto material = Secret::random(64);
     auto info = parts_.keys->put(h.name, material.clone(), attributes);
-    const bool name_no_good = !info && (info.error().code == Errc::exists || !keys::check_key_name(h.name));
+    const bool name_no_good =
+        !info && (info.error().code == Errc::exists || !keys::check_key_name(h.name));
     if (name_no_good)
-        info = parts_.keys->put("volume-" + volume::uuid_text(h.uuid), material.clone(), attributes);
+        info =
+            parts_.keys->put("volume-" + volume::uuid_text(h.uuid), material.clone(), attributes);
     if (!info)
         return tl::unexpected(info.error());
     plan.header.keys[*plan.new_key] =
@@ -129,7 +134,8 @@ Result<VolumePtr> Controller::protect(const ProtectRequest& request) {
     auto done = carry_out(request, *plan);
     if (!done && plan->new_key)
         return fail(done.error().code, done.error().reason + "; key " +
-                                           plan->header.keys[*plan->new_key].id + " was made and stays");
+                                           plan->header.keys[*plan->new_key].id +
+                                           " was made and stays");
     return done;
 }
 

@@ -16,8 +16,9 @@ constexpr std::uint64_t mib_lbas = 2048;
 Result<void> check_no_header(const Device& device) {
     auto here = find_header(device, {}, Access::read);
     if (here)
-        return fail(Errc::refused, device.path + " already holds volume " + here->found.copy.header.name +
-                                       " (header at LBA " + std::to_string(here->site.lba) +
+        return fail(Errc::refused, device.path + " already holds volume " +
+                                       here->found.copy.header.name + " (header at LBA " +
+                                       std::to_string(here->site.lba) +
                                        "); --force writes over it");
     if (here.error().code == Errc::not_found)
         return {};
@@ -25,7 +26,8 @@ Result<void> check_no_header(const Device& device) {
 }
 
 tl::unexpected<Error> fail_signature(const Device& device, const Signature& s) {
-    return fail(Errc::refused, device.path + " holds " + s.text() + " at byte " + std::to_string(s.byte) +
+    return fail(Errc::refused, device.path + " holds " + s.text() + " at byte " +
+                                   std::to_string(s.byte) +
                                    "; --force goes ahead, and what it belongs to is lost");
 }
 
@@ -45,7 +47,8 @@ Result<void> check_ranges_bare(const Device& device, const volume::Header& heade
         if (is_inside(header, s))
             return fail_signature(device, s);
     for (const auto& r : header.ranges) {
-        auto within = find_signatures(device.fd.get(), r.lbas.first * 512, r.lbas.count * 512, device.path);
+        auto within =
+            find_signatures(device.fd.get(), r.lbas.first * 512, r.lbas.count * 512, device.path);
         if (!within)
             return tl::unexpected(within.error());
         if (!within->empty())
@@ -94,7 +97,8 @@ Result<void> Controller::check_target(const ProtectRequest& request, const Plan&
 }
 
 Result<void> Controller::check_physical_volume(const Plan& plan) {
-    auto signatures = find_signatures(plan.device.fd.get(), 0, plan.device.lbas * 512, plan.device.path);
+    auto signatures =
+        find_signatures(plan.device.fd.get(), 0, plan.device.lbas * 512, plan.device.path);
     if (!signatures)
         return tl::unexpected(signatures.error());
     const bool pv = std::any_of(signatures->begin(), signatures->end(),
@@ -102,9 +106,11 @@ Result<void> Controller::check_physical_volume(const Plan& plan) {
     const auto names = names_of_device(plan.device.path);
     if (!pv || lvm_rejects(names, parts_.lvm_files))
         return {};
-    return fail(Errc::refused, plan.device.path + " is a physical volume of LVM, which would go on using the raw "
-                                                  "disk; first add to section `devices` of /etc/lvm/lvmlocal.conf: " +
-                                   lvm_filter_line(names));
+    return fail(Errc::refused,
+                plan.device.path +
+                    " is a physical volume of LVM, which would go on using the raw "
+                    "disk; first add to section `devices` of /etc/lvm/lvmlocal.conf: " +
+                    lvm_filter_line(names));
 }
 
 Result<void> Controller::check_contents(const ProtectRequest& request, const Plan& plan) {
@@ -121,7 +127,8 @@ Result<void> Controller::check_contents(const ProtectRequest& request, const Pla
             return r;
         return check_ends_zero(plan.device, plan.header);
     }
-    auto signatures = find_signatures(plan.device.fd.get(), 0, plan.device.lbas * 512, plan.device.path);
+    auto signatures =
+        find_signatures(plan.device.fd.get(), 0, plan.device.lbas * 512, plan.device.path);
     if (!signatures)
         return tl::unexpected(signatures.error());
     return signatures->empty() ? Result<void>() : fail_signature(plan.device, signatures->front());

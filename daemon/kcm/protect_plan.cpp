@@ -9,8 +9,9 @@
 namespace dek::kcm {
 namespace {
 
-constexpr std::uint64_t default_in_place_lba = 1024; // where probing looks, clear of what starts a disk
-constexpr const char* key_to_come = "to-be-made";    // stands for the ID of a key that is not made yet
+constexpr std::uint64_t default_in_place_lba =
+    1024; // where probing looks, clear of what starts a disk
+constexpr const char* key_to_come = "to-be-made"; // stands for the ID of a key that is not made yet
 
 std::uint32_t default_unit(const ProtectRequest& request, const Device& device) {
     // What lies there in place was made for blocks of the device's size.
@@ -58,10 +59,11 @@ Result<void> Controller::plan_layout(const ProtectRequest& request, Plan& plan) 
     }
     const std::uint64_t block_lbas = h.logical_block / 512;
     if (h.device_lbas < h.offset + block_lbas)
-        return fail(Errc::invalid_argument, plan.device.path + " is too small: the header takes 1 MiB");
+        return fail(Errc::invalid_argument,
+                    plan.device.path + " is too small: the header takes 1 MiB");
     h.size = (h.device_lbas - h.offset) / block_lbas * block_lbas;
-    if (h.place == volume::Place::in_place && (h.size < volume::header_lbas ||
-                                               h.header_lba > h.size - volume::header_lbas))
+    if (h.place == volume::Place::in_place &&
+        (h.size < volume::header_lbas || h.header_lba > h.size - volume::header_lbas))
         return fail(Errc::invalid_argument, "a header at LBA " + std::to_string(h.header_lba) +
                                                 " does not fit on " + plan.device.path);
     return {};
@@ -90,7 +92,8 @@ Result<void> Controller::plan_key(const std::string& key, Plan& plan, std::uint1
         return fail(Errc::refused, "key " + key + " is " + keys::state_name(info->state) +
                                        "; only an active key may protect something new");
     if (info->algorithm != "AES" || (info->bits != 256 && info->bits != 512))
-        return fail(Errc::invalid_argument, "key " + key + " is not an AES-XTS key of 256 or 512 bits");
+        return fail(Errc::invalid_argument,
+                    "key " + key + " is not an AES-XTS key of 256 or 512 bits");
     auto material = parts_.keys->material(info->id);
     if (!material)
         return tl::unexpected(material.error());
@@ -122,8 +125,9 @@ Result<void> Controller::plan_ranges(const ProtectRequest& request, Plan& plan) 
 
 Result<Controller::Plan> Controller::plan_protect(const ProtectRequest& request) {
     if (!volume::name_is_valid(request.name))
-        return fail(Errc::invalid_argument, "\"" + request.name + "\" cannot be the name of a volume (1 to 64 of "
-                                            "A-Z a-z 0-9 . _ -, not starting with a dot)");
+        return fail(Errc::invalid_argument, "\"" + request.name +
+                                                "\" cannot be the name of a volume (1 to 64 of "
+                                                "A-Z a-z 0-9 . _ -, not starting with a dot)");
     if (auto free = check_name_free(request.name); !free)
         return tl::unexpected(free.error());
     auto device = open_device(request.device, Access::write);

@@ -44,20 +44,17 @@ Result<Record> parse(const fs::path& path) {
 } // namespace
 
 Result<void> Records::write(const Record& r) const {
-    json j = {{"name", r.name},
-              {"uuid", volume::uuid_text(r.uuid)},
-              {"device", r.device},
-              {"identity", r.identity},
-              {"shim", r.shim},
-              {"read_only", r.read_only},
+    json j = {{"name", r.name},        {"uuid", volume::uuid_text(r.uuid)},
+              {"device", r.device},    {"identity", r.identity},
+              {"shim", r.shim},        {"read_only", r.read_only},
               {"complete", r.complete}};
     if (r.header_lba)
         j["header_at"] = *r.header_lba;
     else
         j["header"] = r.header_file;
     const std::string text = j.dump(1) + "\n";
-    return write_file_durably(path_of(r.name),
-                              {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, 0600);
+    return write_file_durably(
+        path_of(r.name), {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, 0600);
 }
 
 void Records::remove(const std::string& name) const {

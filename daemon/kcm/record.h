@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RUN/volumes/NAME.json: what a restarted kcmd has to know of a volume that the shim still serves. The truth about its
-// ranges and keys stays in the header; the record says where that is.
+// RUN/volumes/NAME.json: what a restarted kcmd has to know of a volume that the shim still serves.
+// The truth about its ranges and keys stays in the header; the record says where that is.
 #pragma once
 
 #include <vector>

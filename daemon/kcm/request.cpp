@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
+#include <optional>
 
 #include <poll.h>
 #include <unistd.h>
@@ -29,6 +31,18 @@ bool is_text(const json& value) {
            value.get_ref<const std::string&>().find('\0') == std::string::npos;
 }
 
+std::optional<std::uint64_t> handle_of(const json& value) {
+    if (is_number(value, largest_number))
+        return value.get<std::uint64_t>();
+    if (!value.is_string() || value.get_ref<const std::string&>().rfind("0x", 0) != 0)
+        return std::nullopt;
+    const std::string digits = value.get<std::string>().substr(2);
+    std::uint64_t number = 0;
+    const char* end = digits.data() + digits.size();
+    const auto [stop, error] = std::from_chars(digits.data(), end, number, 16);
+    return error == std::errc() && stop == end ? std::optional(number) : std::nullopt;
+}
+
 bool fits(const json& value, ArgType type, std::size_t fds) {
     switch (type) {
     case ArgType::text:
@@ -37,6 +51,8 @@ bool fits(const json& value, ArgType type, std::size_t fds) {
         return value.is_boolean();
     case ArgType::number:
         return is_number(value, largest_number);
+    case ArgType::handle:
+        return handle_of(value).has_value();
     case ArgType::object:
         return value.is_object() && std::all_of(value.begin(), value.end(), is_text);
     case ArgType::list:
@@ -55,6 +71,8 @@ const char* type_text(ArgType type) {
         return "true or false";
     case ArgType::number:
         return "a whole number";
+    case ArgType::handle:
+        return "a handle";
     case ArgType::object:
         return "an object of texts";
     case ArgType::list:
@@ -78,7 +96,8 @@ Result<void> check_descriptors(const std::vector<std::size_t>& named, std::size_
     std::vector<std::size_t> sorted = named;
     std::sort(sorted.begin(), sorted.end());
     if (sorted.size() != passed || std::unique(sorted.begin(), sorted.end()) != sorted.end())
-        return fail(Errc::invalid_argument, "each descriptor passed has to be named by exactly one argument");
+        return fail(Errc::invalid_argument,
+                    "each descriptor passed has to be named by exactly one argument");
     return {};
 }
 
@@ -104,7 +123,8 @@ Result<Request> Request::parse(const std::string& text, std::span<const int> fds
         }
         const json& value = args.at(name);
         if (!fits(value, spec.type, fds.size()))
-            return fail(Errc::invalid_argument, "argument \"" + name + "\" has to be " + type_text(spec.type));
+            return fail(Errc::invalid_argument,
+                        "argument \"" + name + "\" has to be " + type_text(spec.type));
         if (spec.type == ArgType::fd)
             named.push_back(value.get<std::size_t>());
         request.args_[spec.name] = value;
@@ -126,6 +146,10 @@ std::uint64_t Request::number(const char* name, std::uint64_t otherwise) const {
     return has(name) ? args_.at(name).get<std::uint64_t>() : otherwise;
 }
 
+std::uint64_t Request::handle(const char* name) const {
+    return has(name) ? handle_of(args_.at(name)).value_or(0) : 0;
+}
+
 std::map<std::string, std::string> Request::object(const char* name) const {
     return has(name) ? args_.at(name).get<std::map<std::string, std::string>>()
                      : std::map<std::string, std::string>();
@@ -144,7 +168,8 @@ Result<Secret> Request::secret(const char* name, std::size_t max) const {
             until - std::chrono::steady_clock::now());
         pollfd p{fd(name), POLLIN, 0};
         if (left.count() <= 0 || ::poll(&p, 1, static_cast<int>(left.count())) == 0)
-            return fail(Errc::timeout, "nothing comes from descriptor \"" + std::string(name) + "\"");
+            return fail(Errc::timeout,
+                        "nothing comes from descriptor \"" + std::string(name) + "\"");
         const ssize_t n = ::read(fd(name), buffer.bytes().data() + size, max + 1 - size);
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
@@ -155,8 +180,9 @@ Result<Secret> Request::secret(const char* name, std::size_t max) const {
         size += static_cast<std::size_t>(n);
     }
     if (size == 0 || size > max)
-        return fail(Errc::invalid_argument, "descriptor \"" + std::string(name) + "\" holds " +
-                                                (size ? "more than " + std::to_string(max) + " bytes" : "nothing"));
+        return fail(Errc::invalid_argument,
+                    "descriptor \"" + std::string(name) + "\" holds " +
+                        (size ? "more than " + std::to_string(max) + " bytes" : "nothing"));
     buffer.truncate(size);
     return buffer;
 }

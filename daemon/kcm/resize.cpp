@@ -31,8 +31,9 @@ Result<void> Controller::plan_resize(const Volume& v, const Device& device,
     const std::uint64_t room = (device.lbas - v.header.offset) / block * block;
     const std::uint64_t size = lbas.value_or(room);
     if (size == 0 || size > room || size % block != 0)
-        return fail(Errc::invalid_argument, "the size has to be a multiple of " + std::to_string(block) +
-                                                " LBAs, at most " + std::to_string(room));
+        return fail(Errc::invalid_argument, "the size has to be a multiple of " +
+                                                std::to_string(block) + " LBAs, at most " +
+                                                std::to_string(room));
     next = v.header;
     next.size = size;
     next.device_lbas = device.lbas;
@@ -42,7 +43,8 @@ Result<void> Controller::plan_resize(const Volume& v, const Device& device,
     return volume::validate(next);
 }
 
-Result<void> Controller::write_header(const Volume& v, const Device& device, const volume::Header& next) {
+Result<void> Controller::write_header(const Volume& v, const Device& device,
+                                      const volume::Header& next) {
     auto key = parts_.keys->material(next.keys.front());
     if (!key)
         return tl::unexpected(key.error());
@@ -61,8 +63,9 @@ Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std:
     if (!found)
         return fail(Errc::not_found, "no volume named " + name + " is attached");
     if (found->state != VolumeState::up || found->read_only)
-        return fail(Errc::unavailable, "volume " + name + " is " +
-                                           (found->read_only ? "read-only" : state_name(found->state)));
+        return fail(Errc::unavailable,
+                    "volume " + name + " is " +
+                        (found->read_only ? "read-only" : state_name(found->state)));
     Volume v = *found;
     auto device = open_device(v.device, Access::write);
     if (!device)
@@ -90,13 +93,16 @@ Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std:
     v.header = next;
     if (auto r = remember_sequence(next); !r)
         log_error("sequence-not-remembered", r.error(), {{"volume", name}});
-    const auto find_key = [this](const volume::HeaderKey& key) { return parts_.keys->material(key); };
+    const auto find_key = [this](const volume::HeaderKey& key) {
+        return parts_.keys->material(key);
+    };
     auto keyed = establish(*parts_.shim, next, find_key);
     auto scaled = keyed ? parts_.backend->rescale(v.node()) : keyed;
     v.reason = scaled ? "" : scaled.error().reason;
     parts_.registry->publish(v);
     if (!scaled)
-        return fail(scaled.error().code, "the volume has its new size, but " + scaled.error().reason);
+        return fail(scaled.error().code,
+                    "the volume has its new size, but " + scaled.error().reason);
     log(Level::notice, "resized", {{"volume", name}, {"lbas", next.size}});
     return parts_.registry->find(name);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// After a restart of kcmd or of the shim: records, endpoints, headers and block devices are brought together.
+// After a restart of kcmd or of the shim: records, endpoints, headers and block devices are brought
+// together.
 #include <cstring>
 
 #include "base/log.h"
@@ -8,14 +9,16 @@
 namespace dek::kcm {
 namespace {
 
-const dek_list_entry* find_endpoint(const std::vector<dek_list_entry>& endpoints, const Uuid& uuid) {
+const dek_list_entry* find_endpoint(const std::vector<dek_list_entry>& endpoints,
+                                    const Uuid& uuid) {
     for (const auto& e : endpoints)
         if (std::memcmp(e.uuid, uuid.data(), uuid.size()) == 0)
             return &e;
     return nullptr;
 }
 
-template <std::size_t n> std::string text_of(const char (&field)[n]) {
+template <std::size_t n>
+std::string text_of(const char (&field)[n]) {
     return {field, ::strnlen(field, n)};
 }
 
@@ -71,7 +74,10 @@ void Controller::release_tokens(const Volume& v) {
     for (const auto& token : *tokens) {
         auto released = parts_.shim->release(v.header.uuid, token.token);
         log(Level::warning, "stale-hold-released",
-            {{"volume", v.name}, {"first", token.first}, {"count", token.count}, {"done", released.has_value()}});
+            {{"volume", v.name},
+             {"first", token.first},
+             {"count", token.count},
+             {"done", released.has_value()}});
     }
 }
 
@@ -99,7 +105,9 @@ Result<void> Controller::read_again(Volume& v, const Record& record) {
 // Map, keys and size of the endpoint, as the header says.
 Result<void> Controller::restore_service(Volume& v, const dek_list_entry& endpoint) {
     release_tokens(v);
-    const auto find_key = [this](const volume::HeaderKey& key) { return parts_.keys->material(key); };
+    const auto find_key = [this](const volume::HeaderKey& key) {
+        return parts_.keys->material(key);
+    };
     if (auto r = establish(*parts_.shim, v.header, find_key); !r)
         return r;
     if (endpoint.count != v.header.size) // a resize was cut short
@@ -108,8 +116,8 @@ Result<void> Controller::restore_service(Volume& v, const dek_list_entry& endpoi
     return {};
 }
 
-// The block device and the link. One that has gone from under a volume that was up is reported, not made anew:
-// whoever used it has seen errors.
+// The block device and the link. One that has gone from under a volume that was up is reported, not
+// made anew: whoever used it has seen errors.
 void Controller::settle_node(Volume& v, const Record& record) {
     auto node = parts_.backend->exposed(v.node());
     if (!node && record.complete) {
@@ -170,8 +178,9 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     v.state = VolumeState::waiting_for_keys;
     v.reason = done.error().reason;
     const auto code = done.error().code;
-    const bool hopeful = code == Errc::locked || code == Errc::timeout || code == Errc::unavailable ||
-                         code == Errc::unknown_key || code == Errc::not_found || code == Errc::busy;
+    const bool hopeful = code == Errc::locked || code == Errc::timeout ||
+                         code == Errc::unavailable || code == Errc::unknown_key ||
+                         code == Errc::not_found || code == Errc::busy;
     if (!hopeful)
         v.state = VolumeState::fenced;
     log_error("volume-not-resumed", done.error(), {{"volume", v.name}});
@@ -179,7 +188,8 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     return hopeful;
 }
 
-// An endpoint without a record (the run directory was wiped): ours if the device beneath holds its header.
+// An endpoint without a record (the run directory was wiped): ours if the device beneath holds its
+// header.
 std::optional<Record> Controller::record_of_stranger(const dek_list_entry& endpoint) {
     Record r;
     r.name = text_of(endpoint.name);

@@ -110,20 +110,30 @@ Server::Impl::Impl(Options o) : options(std::move(o)) {
     keys = std::make_shared<KeyService>(
         make_seat_provider(seat),
         KeyLimits{options.cache_lifetime, options.cache_keys, options.provider_timeout});
-    inquiry_shim = std::make_unique<Shim>(std::make_unique<ControlFile>(control), std::chrono::milliseconds(500));
-    ControllerParts parts{options, seat, keys, registry,
+    inquiry_shim = std::make_unique<Shim>(std::make_unique<ControlFile>(control),
+                                          std::chrono::milliseconds(500));
+    ControllerParts parts{options,
+                          seat,
+                          keys,
+                          registry,
                           std::make_unique<Shim>(std::make_unique<ControlFile>(control)),
                           std::make_unique<FuseVolumes>(options.shim_path(), options.recover),
                           [this](json event) { announce(std::move(event)); }};
     controller = std::make_unique<Controller>(std::move(parts));
-    inquiry_context = {nullptr, inquiry_shim.get(), registry.get(), keys.get(), seat.get(), &options,
+    inquiry_context = {nullptr,
+                       inquiry_shim.get(),
+                       registry.get(),
+                       keys.get(),
+                       seat.get(),
+                       &options,
                        static_cast<std::int64_t>(std::time(nullptr)),
                        [this](json event) { announce(std::move(event)); },
                        [this] { inbox.post([this] { resync(); }); }};
     operation_context = inquiry_context;
     operation_context.controller = controller.get();
     operation_context.shim = &controller->shim();
-    bus = std::make_unique<Bus>(loop.get(), [this](std::unique_ptr<Call> call) { dispatch(std::move(call)); });
+    bus = std::make_unique<Bus>(loop.get(),
+                                [this](std::unique_ptr<Call> call) { dispatch(std::move(call)); });
     sd_event_add_time(loop.get(), &expiry, CLOCK_MONOTONIC, UINT64_MAX, 0, on_expiry, this);
     sd_event_add_time(loop.get(), &retry, CLOCK_MONOTONIC, UINT64_MAX, 0, on_retry, this);
     operations = std::make_unique<Worker>("operations");
@@ -144,7 +154,8 @@ void Server::Impl::run_method(std::shared_ptr<Call> call, MethodContext& context
     try {
         answer = std::make_shared<Result<json>>(call->method->run(context, call->request));
     } catch (const std::exception& e) {
-        answer = std::make_shared<Result<json>>(fail(Errc::internal, std::string("kcmd: ") + e.what()));
+        answer =
+            std::make_shared<Result<json>>(fail(Errc::internal, std::string("kcmd: ") + e.what()));
     }
     if (!*answer)
         log_error("call-failed", answer->error(), {{"method", call->method->name}});
@@ -176,11 +187,13 @@ void Server::Impl::on_shim_event(const dek_event& event) {
     Uuid uuid;
     std::memcpy(uuid.data(), event.uuid, uuid.size());
     const auto volume = registry->with_uuid(uuid);
-    json j = {{"event", name}, {"volume", volume ? volume->name : ""}, {"uuid", volume::uuid_text(uuid)}};
+    json j = {
+        {"event", name}, {"volume", volume ? volume->name : ""}, {"uuid", volume::uuid_text(uuid)}};
     if (event.handle)
         j["association"] = handle_json(event.handle);
     if (event.type == DEK_EVENT_FENCE_HIT)
-        j["lba"] = event.lba - (volume ? std::min<std::uint64_t>(volume->header.offset, event.lba) : 0);
+        j["lba"] =
+            event.lba - (volume ? std::min<std::uint64_t>(volume->header.offset, event.lba) : 0);
     announce(std::move(j));
 }
 
@@ -221,7 +234,8 @@ void Server::Impl::arm_expiry() {
         sd_event_source_set_enabled(expiry, SD_EVENT_OFF);
         return;
     }
-    const auto usec = std::chrono::duration_cast<std::chrono::microseconds>(next->time_since_epoch());
+    const auto usec =
+        std::chrono::duration_cast<std::chrono::microseconds>(next->time_since_epoch());
     sd_event_source_set_time(expiry, static_cast<std::uint64_t>(usec.count()) + 1000);
     sd_event_source_set_enabled(expiry, SD_EVENT_ONESHOT);
 }
@@ -243,7 +257,8 @@ Result<void> Server::Impl::open_bus() {
     auto system = bus->open_system();
     if (system || options.system_bus)
         return system;
-    log(Level::notice, "private-bus", {{"socket", options.socket_path()}, {"why", system.error().reason}});
+    log(Level::notice, "private-bus",
+        {{"socket", options.socket_path()}, {"why", system.error().reason}});
     return bus->listen(options.socket_path());
 }
 

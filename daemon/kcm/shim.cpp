@@ -113,7 +113,8 @@ Result<dek_ioc_version> Shim::version() {
         return tl::unexpected(r.error());
     if (v.abi != DEK_ABI_VERSION)
         return fail(Errc::unsupported, "the shim speaks version " + std::to_string(v.abi) +
-                                           " of the interface, kcmd " + std::to_string(DEK_ABI_VERSION));
+                                           " of the interface, kcmd " +
+                                           std::to_string(DEK_ABI_VERSION));
     v.build[sizeof v.build - 1] = '\0';
     v.engine_name[sizeof v.engine_name - 1] = '\0';
     return v;

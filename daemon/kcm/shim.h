@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The client of a shim's ioctl interface (dek/ioctl.h): the same for the kernel's and the userspace one.
+// The client of a shim's ioctl interface (dek/ioctl.h): the same for the kernel's and the userspace
+// one.
 #pragma once
 
 #include <chrono>
@@ -23,7 +24,7 @@ using volume::Uuid;
 class ShimTransport {
   public:
     virtual ~ShimTransport() = default;
-    virtual int connect() = 0; // afresh; 0 or errno
+    virtual int connect() = 0;                                   // afresh; 0 or errno
     virtual int call(unsigned long request, void* argument) = 0; // 0 or errno; ENOTCONN: gone
 };
 
@@ -39,10 +40,10 @@ class ControlFile : public ShimTransport {
     Fd fd_;
 };
 
-// Each call connects when it has to, and once more when the shim has gone in between (a restarted one takes a
-// moment): calls fail with Errc::unavailable when none answers within `patience`. A restarted shim has new
-// endpoints: whoever needs several calls to mean the same life compares life().
-// Not thread-safe: each thread has its own.
+// Each call connects when it has to, and once more when the shim has gone in between (a restarted
+// one takes a moment): calls fail with Errc::unavailable when none answers within `patience`. A
+// restarted shim has new endpoints: whoever needs several calls to mean the same life compares
+// life(). Not thread-safe: each thread has its own.
 class Shim {
   public:
     explicit Shim(std::unique_ptr<ShimTransport> transport,
@@ -51,8 +52,8 @@ class Shim {
     Result<dek_ioc_version> version();
     Result<std::uint64_t> life();
 
-    // One block, answered in place. Busy and EINTR are tried again with back-off for `busy_patience`;
-    // what is still Busy then comes back as that status.
+    // One block, answered in place. Busy and EINTR are tried again with back-off for
+    // `busy_patience`; what is still Busy then comes back as that status.
     Result<void> command(const Uuid& uuid, std::span<std::uint8_t, DEK_BLOCK_SIZE> block);
     // Replaces the must-encrypt map; ranges sorted, device LBAs; generation above the current one.
     Result<void> map(const Uuid& uuid, std::uint64_t generation,
@@ -75,7 +76,8 @@ class Shim {
   private:
     int connected();
     int call_once(unsigned long request, void* argument);
-    int call_patiently(unsigned long request, void* argument); // 0 or errno; ENOTCONN: nobody answers
+    int call_patiently(unsigned long request,
+                       void* argument); // 0 or errno; ENOTCONN: nobody answers
     // `what` begins the sentence of a failure.
     Result<void> call(unsigned long request, void* argument, const std::string& what);
     Result<void> map_page(dek_ioc_map& page);

@@ -47,7 +47,7 @@ std::string Signature::text() const {
 Result<std::vector<Signature>> find_signatures(int fd, std::uint64_t byte, std::uint64_t n,
                                                const std::string& what) {
     const std::unique_ptr<blkid_struct_probe, void (*)(blkid_probe)> probe(::blkid_new_probe(),
-                                                                          ::blkid_free_probe);
+                                                                           ::blkid_free_probe);
     if (!probe || ::blkid_probe_set_device(probe.get(), fd, static_cast<blkid_loff_t>(byte),
                                            static_cast<blkid_loff_t>(n)) != 0)
         return fail(Errc::io, what + " cannot be searched for signatures");

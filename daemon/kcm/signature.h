@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What libblkid recognises on a device: filesystems, LUKS, RAID and LVM members, swap, partition tables.
+// What libblkid recognises on a device: filesystems, LUKS, RAID and LVM members, swap, partition
+// tables.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 namespace dek::kcm {
 
 struct Signature {
-    std::string type;  // "ext4", "crypto_LUKS", "LVM2_member", "swap", "gpt", ...
+    std::string type; // "ext4", "crypto_LUKS", "LVM2_member", "swap", "gpt", ...
     bool partition_table = false;
     std::uint64_t byte = 0; // of its magic, from the start of the device
     std::string uuid;       // of a filesystem, where it has one
@@ -20,8 +21,8 @@ struct Signature {
     std::string text() const; // "an ext4 signature", "a gpt partition table"
 };
 
-// All that are found in [byte, byte + n) of the open device, as if that stretch were a device of its own.
-// Errc::io. `what` names the device in the error.
+// All that are found in [byte, byte + n) of the open device, as if that stretch were a device of
+// its own. Errc::io. `what` names the device in the error.
 Result<std::vector<Signature>> find_signatures(int fd, std::uint64_t byte, std::uint64_t n,
                                                const std::string& what);
 

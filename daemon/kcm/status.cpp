@@ -12,7 +12,8 @@ std::string key_id_of(const dek_association_entry& a) {
             std::min<std::size_t>(a.key_id_length, sizeof a.key_id)};
 }
 
-template <std::size_t n> std::string text_of(const char (&field)[n]) {
+template <std::size_t n>
+std::string text_of(const char (&field)[n]) {
     return {field, ::strnlen(field, n)};
 }
 
@@ -37,7 +38,11 @@ json keys_json(const Volume& v) {
     json list = json::array();
     for (std::size_t i = 0; i < v.header.keys.size(); i++) {
         const auto& key = v.header.keys[i];
-        json j = {{"id", key.id}, {"name", ""}, {"provider", key.provider}, {"bits", key.bits}, {"state", "unknown"}};
+        json j = {{"id", key.id},
+                  {"name", ""},
+                  {"provider", key.provider},
+                  {"bits", key.bits},
+                  {"state", "unknown"}};
         if (i < v.keys.size() && v.keys[i].created != 0) {
             j["name"] = v.keys[i].name;
             j["state"] = keys::state_name(v.keys[i].state);
@@ -173,7 +178,7 @@ json volume_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
 json shim_json(Shim& shim, const std::string& kind) {
     auto v = shim.version();
     if (!v)
-        return {{"kind", kind},   {"build", ""},       {"engine", ""}, {"engines", json::array()},
+        return {{"kind", kind},      {"build", ""},     {"engine", ""}, {"engines", json::array()},
                 {"takeover", false}, {"life", nullptr}, {"up", false}};
     return {{"kind", v->kind == DEK_SHIM_KERNEL ? "kernel" : "fuse"},
             {"build", text_of(v->build)},
@@ -209,9 +214,15 @@ json endpoints_json(const std::vector<dek_list_entry>& endpoints) {
 }
 
 json key_json(const keys::KeyInfo& info, const std::string& provider) {
-    return {{"id", info.id},           {"name", info.name},       {"provider", provider},
-            {"state", keys::state_name(info.state)}, {"algorithm", info.algorithm}, {"bits", info.bits},
-            {"created", info.created}, {"changed", info.changed}, {"attributes", info.attributes}};
+    return {{"id", info.id},
+            {"name", info.name},
+            {"provider", provider},
+            {"state", keys::state_name(info.state)},
+            {"algorithm", info.algorithm},
+            {"bits", info.bits},
+            {"created", info.created},
+            {"changed", info.changed},
+            {"attributes", info.attributes}};
 }
 
 } // namespace dek::kcm

@@ -12,8 +12,8 @@ namespace dek::kcm {
 
 using nlohmann::json;
 
-std::string hex64(std::uint64_t value);    // endpoint IDs and lives fill 64 bits: "0x00a1..."
-json handle_json(std::uint64_t handle);    // handles are small; one beyond 2^53 comes in hexadecimal
+std::string hex64(std::uint64_t value); // endpoint IDs and lives fill 64 bits: "0x00a1..."
+json handle_json(std::uint64_t handle); // handles are small; one beyond 2^53 comes in hexadecimal
 
 // With what the shim says of it now, where it answers.
 json volume_json(const Volume& volume, Shim& shim, const std::string& dev_dir);
@@ -22,7 +22,8 @@ json endpoints_json(const std::vector<dek_list_entry>& endpoints);
 json key_json(const keys::KeyInfo& info, const std::string& provider);
 json engines_json(std::uint32_t engines);
 const char* engine_text(std::uint32_t engine); // "inline", "accel", "cpu", "none"
-const char* range_state_text(std::uint32_t state); // "plain", "keyed", "fenced", "yielded", "reserved"
+const char*
+range_state_text(std::uint32_t state); // "plain", "keyed", "fenced", "yielded", "reserved"
 
 // Layers from the top, and a table in which every LBA of the volume stands exactly once.
 Result<json> topology_json(const Volume& volume, Shim& shim, const std::string& dev_dir);

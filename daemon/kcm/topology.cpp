@@ -24,14 +24,10 @@ const char* who(const dek_range_entry& r, const Encryptor& e) {
 json range_json(const volume::Header& h, std::uint64_t first, std::uint64_t count,
                 const dek_range_entry& r, const Encryptor& e) {
     const bool keyed = r.state == DEK_RANGE_KEYED;
-    json j = {{"first", first},
-              {"last", first + count - 1},
-              {"state", range_state_text(r.state)},
-              {"by", who(r, e)},
-              {"engine", nullptr},
-              {"key", nullptr},
-              {"association", nullptr},
-              {"tweak_first", nullptr}};
+    json j = {
+        {"first", first},         {"last", first + count - 1}, {"state", range_state_text(r.state)},
+        {"by", who(r, e)},        {"engine", nullptr},         {"key", nullptr},
+        {"association", nullptr}, {"tweak_first", nullptr}};
     if (keyed) {
         const auto key = e.keys.find(r.association);
         j["engine"] = e.engine;
@@ -43,7 +39,8 @@ json range_json(const volume::Header& h, std::uint64_t first, std::uint64_t coun
 }
 
 // The shim lists what is not plain; the gaps are filled here.
-json ranges_json(const volume::Header& h, const std::vector<dek_range_entry>& ranges, const Encryptor& e) {
+json ranges_json(const volume::Header& h, const std::vector<dek_range_entry>& ranges,
+                 const Encryptor& e) {
     const LinearLayer layer(h);
     json list = json::array();
     std::uint64_t next = 0;
@@ -66,15 +63,18 @@ json ranges_json(const volume::Header& h, const std::vector<dek_range_entry>& ra
 
 json layers_json(const Volume& v, const Encryptor& e, const std::string& dev_dir) {
     json layers = json::array();
-    const auto add = [&](const char* kind, const std::string& node, bool encrypts, const std::string& why) {
+    const auto add = [&](const char* kind, const std::string& node, bool encrypts,
+                         const std::string& why) {
         layers.push_back({{"kind", kind}, {"node", node}, {"encrypts", encrypts}, {"why", why}});
     };
     add("volume", dev_dir + "/" + v.name, false, "a link to the block device");
     if (v.shim == "fuse")
-        add("loop", v.block_device, false, "makes a block device of the shim's file and changes nothing");
+        add("loop", v.block_device, false,
+            "makes a block device of the shim's file and changes nothing");
     add("dek", "endpoint " + volume::uuid_text(v.header.uuid), !e.keys.empty(),
-        e.keys.empty() ? "has no key now: encrypted ranges are fenced"
-                       : "the endpoint nearest to the device that can encrypt (engine " + e.engine + ")");
+        e.keys.empty()
+            ? "has no key now: encrypted ranges are fenced"
+            : "the endpoint nearest to the device that can encrypt (engine " + e.engine + ")");
     add("device", v.device, false,
         v.header.offset ? "holds the header in its first 1 MiB and ciphertext after it"
                         : "holds the volume one to one");

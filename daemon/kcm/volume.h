@@ -6,8 +6,8 @@
 #include <memory>
 #include <mutex>
 
-#include "keys/provider.h"
 #include "kcm/backend.h"
+#include "keys/provider.h"
 
 namespace dek::kcm {
 
@@ -16,16 +16,16 @@ const char* state_name(VolumeState state); // "up", "waiting-for-keys", "fenced"
 
 // A value. Never a key in it.
 struct Volume {
-    volume::Header header; // as verified; of one that could not be read yet only uuid and name
-    std::string name;      // of the volume here; the header's, unless attached under another
-    std::string device;    // canonical path
-    std::string identity;  // Device::identity()
+    volume::Header header;   // as verified; of one that could not be read yet only uuid and name
+    std::string name;        // of the volume here; the header's, unless attached under another
+    std::string device;      // canonical path
+    std::string identity;    // Device::identity()
     std::string header_file; // empty: on the device, at header.header_lba
     std::string shim;        // "fuse", "kernel"
     std::string block_device;
     bool read_only = false;
     VolumeState state = VolumeState::down;
-    std::string reason; // why it is not up, or what to know though it is
+    std::string reason;              // why it is not up, or what to know though it is
     std::vector<keys::KeyInfo> keys; // in the order of header.keys
 
     NodeSpec node() const;
@@ -42,7 +42,7 @@ class Registry {
     VolumePtr find(const std::string& name) const; // or null
     VolumePtr with_uuid(const Uuid& uuid) const;
     VolumePtr on_device(const std::string& identity) const;
-    std::vector<VolumePtr> all() const; // by name
+    std::vector<VolumePtr> all() const;                              // by name
     std::vector<std::string> using_key(const std::string& id) const; // names
 
   private:

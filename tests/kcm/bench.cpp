@@ -56,15 +56,15 @@ Folder::~Folder() {
         fs::remove_all(path_, none);
 }
 
-Bench::Bench(std::unique_ptr<keys::Provider> provider) {
-    restart(std::move(provider));
+Bench::Bench() {
+    restart();
 }
 
 Bench::Bench(std::string path) : folder(std::move(path)) {
     restart();
 }
 
-void Bench::restart(std::unique_ptr<keys::Provider> provider) {
+void Bench::restart(const Wrap& wrap) {
     controller.reset();
     keys.reset();
     seat.reset();
@@ -76,14 +76,18 @@ void Bench::restart(std::unique_ptr<keys::Provider> provider) {
         fs::create_directories(made);
     seat = std::make_shared<KeystoreSeat>(options.state_dir + "/keystore.db");
     open_keystore(*seat, folder / "master.key");
-    if (!provider)
-        provider = make_seat_provider(seat);
+    auto provider = make_seat_provider(seat);
+    if (wrap)
+        provider = wrap(std::move(provider));
     keys = std::make_shared<KeyService>(std::move(provider),
                                         KeyLimits{std::chrono::seconds(0), 64, provider_timeout});
     registry = std::make_shared<Registry>();
     auto its_backend = std::make_unique<CoreBackend>(folder.path());
     backend = its_backend.get();
-    ControllerParts parts{options, seat, keys, registry,
+    ControllerParts parts{options,
+                          seat,
+                          keys,
+                          registry,
                           std::make_unique<Shim>(std::make_unique<CoreTransport>(shim),
                                                  std::chrono::milliseconds(100)),
                           std::move(its_backend),
@@ -122,13 +126,13 @@ std::string Bench::fingerprint() const {
     std::sort(paths.begin(), paths.end());
     for (const auto& path : paths) {
         const std::string name = path.filename();
-        if (name.rfind("keystore.db", 0) == 0) // SQLite's journal comes and goes; its keys are listed below
+        if (name.rfind("keystore.db", 0) ==
+            0) // SQLite's journal comes and goes; its keys are listed below
             continue;
         out << path.string() << ' ' << (fs::is_regular_file(path) ? digest_of(path) : "") << '\n';
     }
-    auto list = seat->with([](keys::Keystore& store) {
-        return store.list(keys::Deadline(std::chrono::seconds(5)));
-    });
+    auto list = seat->with(
+        [](keys::Keystore& store) { return store.list(keys::Deadline(std::chrono::seconds(5))); });
     for (const auto& key : *list)
         out << key.id << ' ' << keys::state_name(key.state) << '\n';
     return out.str();

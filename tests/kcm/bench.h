@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A controller with everything real but the shim's I/O: keystore, headers, records, links, in a folder of its own.
+// A controller with everything real but the shim's I/O: keystore, headers, records, links, in a
+// folder of its own.
 #pragma once
 
 #include <filesystem>
+#include <functional>
 
 #include <nlohmann/json.hpp>
 
@@ -25,12 +27,16 @@ class Folder {
     bool keep_ = false;
 };
 
+// The keystore's provider inside another one; nothing: as it is.
+using Wrap =
+    std::function<std::unique_ptr<dek::keys::Provider>(std::unique_ptr<dek::keys::Provider>)>;
+
 struct Bench {
-    explicit Bench(std::unique_ptr<dek::keys::Provider> provider = nullptr);
+    Bench();
     explicit Bench(std::string folder); // one that exists and stays
 
     // kcmd anew: nothing but what is on disk, the shim and the block devices stay.
-    void restart(std::unique_ptr<dek::keys::Provider> provider = nullptr);
+    void restart(const Wrap& wrap = {});
 
     std::string image(const std::string& name, std::uint64_t lbas) const; // a fresh file
     dek::kcm::ProtectRequest request(const std::string& device, const std::string& name) const;

@@ -73,9 +73,11 @@ std::string call(const std::string& path, const char* method, const char* text) 
     std::string answer;
     if (sd_bus_start(bus) < 0)
         answer = "not started";
-    else if (sd_bus_call_method(bus, nullptr, "/org/dekstack/Controller1", "org.dekstack.Controller1", method,
-                                &error, &reply, "sah", text, 0) < 0)
-        answer = std::string(error.name ? error.name : "?") + ": " + (error.message ? error.message : "?");
+    else if (sd_bus_call_method(bus, nullptr, "/org/dekstack/Controller1",
+                                "org.dekstack.Controller1", method, &error, &reply, "sah", text,
+                                0) < 0)
+        answer = std::string(error.name ? error.name : "?") + ": " +
+                 (error.message ? error.message : "?");
     else {
         const char* s = nullptr;
         sd_bus_message_read(reply, "s", &s);
@@ -121,12 +123,12 @@ TEST_CASE("another user is not answered, even on a socket that lets him in") {
             if (fd < 0)
                 ::_exit(2); // the socket's mode
             char byte;
-            (void)!::write(fd, "\0AUTH EXTERNAL\r\n", 16);
+            (void)!::send(fd, "\0AUTH EXTERNAL\r\n", 16, MSG_NOSIGNAL);
             ::_exit(::read(fd, &byte, 1) > 0 ? 0 : 1); // 1: closed without a word
         }
         int status = 0;
         ::waitpid(child, &status, 0);
-        return WEXITSTATUS(status);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     };
     CHECK(as_nobody() == 2);
     REQUIRE(::chmod(path.c_str(), 0666) == 0);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// One operation of the controller on a folder, for killpoints.py: what it leaves when it is killed half way, and
-// what a kcmd that starts afterwards makes of it. The shim is the real core in this process, so it dies with it.
+// One operation of the controller on a folder, for killpoints.py: what it leaves when it is killed
+// half way, and what a kcmd that starts afterwards makes of it. The shim is the real core in this
+// process, so it dies with it.
 //
-// controller_ops OPERATION FOLDER: exit 0 done; check-OPERATION: prints "old" or "new", exit 0; anything else: 1.
+// controller_ops OPERATION FOLDER: exit 0 done; check-OPERATION: prints "old" or "new", exit 0;
+// anything else: 1.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -23,7 +25,8 @@ int complain(const std::string& what) {
     return 1;
 }
 
-template <class T> int told(const Result<T>& r) {
+template <class T>
+int told(const Result<T>& r) {
     return r ? 0 : complain(r.error().reason);
 }
 
@@ -39,7 +42,9 @@ Result<volume::Copy> read_header(const std::string& path) {
     auto device = open_device(path, Access::read);
     if (!device)
         return tl::unexpected(device.error());
-    return find_header(*device, {}, Access::read).map([](SitedHeader s) { return std::move(s.found.copy); });
+    return find_header(*device, {}, Access::read).map([](SitedHeader s) {
+        return std::move(s.found.copy);
+    });
 }
 
 int prepare(kcmtest::Bench& b, bool with_volume) {
@@ -54,8 +59,9 @@ int prepare(kcmtest::Bench& b, bool with_volume) {
     if (!copy)
         return told(copy);
     const auto bytes = volume::encode_backup(*copy);
-    std::ofstream(b.folder / "backup").write(reinterpret_cast<const char*>(bytes.data()),
-                                             static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(b.folder / "backup")
+        .write(reinterpret_cast<const char*>(bytes.data()),
+               static_cast<std::streamsize>(bytes.size()));
     return 0;
 }
 
@@ -78,7 +84,8 @@ int operate(kcmtest::Bench& b, const std::string& what) {
     return complain("no such operation");
 }
 
-// Nothing may be left that is neither old nor new: a record of a volume that nobody serves, a link to nothing.
+// Nothing may be left that is neither old nor new: a record of a volume that nobody serves, a link
+// to nothing.
 int check_settled(kcmtest::Bench& b) {
     b.controller->resync();
     for (const auto& v : b.registry->all())
@@ -121,7 +128,8 @@ int check(kcmtest::Bench& b, const std::string& what) {
         return there ? answer(recorded) : complain("the header is lost");
     if (what == "erase")
         return answer(!there);
-    const auto sequence = read_header(image(b)).map([](const auto& c) { return c.header.sequence; });
+    const auto sequence =
+        read_header(image(b)).map([](const auto& c) { return c.header.sequence; });
     return there ? answer(*sequence > 1) : complain("the header is lost");
 }
 

@@ -16,7 +16,8 @@ using namespace dek::kcm;
 
 namespace {
 
-template <class Page> void empty(Page& page) {
+template <class Page>
+void empty(Page& page) {
     page.count = page.more = 0;
     std::memset(page.entry, 0, sizeof page.entry);
 }
@@ -174,7 +175,8 @@ int CoreShim::tokens(dek_ioc_tokens& page) {
     empty(page);
     dek_token_entry next;
     std::uint64_t above = page.cursor;
-    while (page.count < DEK_TOKENS_PAGE && dek_endpoint_next_token(v->endpoint.get(), above, &next)) {
+    while (page.count < DEK_TOKENS_PAGE &&
+           dek_endpoint_next_token(v->endpoint.get(), above, &next)) {
         page.entry[page.count++] = next;
         above = next.token;
     }
@@ -212,9 +214,10 @@ int CoreShim::call(unsigned long request, void* argument) {
         return ENOTCONN;
     auto change = std::make_unique<dek_change>();
     std::memset(change.get(), 0, sizeof *change);
-    Volume* v = request == DEK_IOC_VERSION || request == DEK_IOC_LIST || request == DEK_IOC_VOLUME_CREATE
-                    ? nullptr
-                    : find(static_cast<const __u8*>(argument));
+    Volume* v =
+        request == DEK_IOC_VERSION || request == DEK_IOC_LIST || request == DEK_IOC_VOLUME_CREATE
+            ? nullptr
+            : find(static_cast<const __u8*>(argument));
     dek_endpoint* ep = v ? v->endpoint.get() : nullptr;
     switch (request) {
     case DEK_IOC_VERSION:

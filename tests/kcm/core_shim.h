@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A shim in the test's own process: the real core behind the ioctl interface, without I/O, so that nothing ever
-// has to drain. Volumes are endpoints over files; what a kernel or FUSE would add is left out.
+// A shim in the test's own process: the real core behind the ioctl interface, without I/O, so that
+// nothing ever has to drain. Volumes are endpoints over files; what a kernel or FUSE would add is
+// left out.
 #pragma once
 
 #include <array>
@@ -26,11 +27,14 @@ class CoreShim {
     // A new worker: every endpoint begins anew, unmapped and recovering; volumes stay.
     void restart();
     // No shim at all: volumes are lost.
-    void die() { up = false; volumes_.clear(); }
+    void die() {
+        up = false;
+        volumes_.clear();
+    }
 
     bool up = true;
     std::uint32_t engines = DEK_ENGINE_CPU;
-    unsigned busy = 0;             // so many commands are answered Busy first
+    unsigned busy = 0;              // so many commands are answered Busy first
     unsigned associates_left = ~0u; // then No Memory
     unsigned commands = 0;
     std::uint64_t quiesce(const Uuid& uuid, std::uint64_t first, std::uint64_t count);
@@ -66,7 +70,9 @@ class CoreTransport : public dek::kcm::ShimTransport {
   public:
     explicit CoreTransport(std::shared_ptr<CoreShim> shim) : shim_(std::move(shim)) {}
     int connect() override { return shim_->up ? 0 : ENOENT; }
-    int call(unsigned long request, void* argument) override { return shim_->call(request, argument); }
+    int call(unsigned long request, void* argument) override {
+        return shim_->call(request, argument);
+    }
 
   private:
     std::shared_ptr<CoreShim> shim_;
@@ -81,19 +87,22 @@ class CoreBackend : public dek::kcm::Backend {
     dek::Result<dek::Fd> open(const dek::kcm::NodeSpec& spec) override;
     dek::Result<std::string> expose(const dek::kcm::NodeSpec& spec) override;
     std::optional<std::string> exposed(const dek::kcm::NodeSpec& spec) override;
-    dek::Result<void> conceal(const dek::kcm::NodeSpec& spec, std::chrono::milliseconds patience) override;
+    dek::Result<void> conceal(const dek::kcm::NodeSpec& spec,
+                              std::chrono::milliseconds patience) override;
     dek::Result<void> remove(dek::kcm::Shim& shim, const dek::kcm::NodeSpec& spec,
                              std::chrono::milliseconds patience) override;
     dek::Result<void> resize(dek::kcm::Shim& shim, const dek::kcm::NodeSpec& spec,
                              std::uint64_t lbas) override;
     dek::Result<void> rescale(const dek::kcm::NodeSpec&) override { return {}; }
 
-    bool in_use = false;      // somebody has the block device open
+    bool in_use = false; // somebody has the block device open
     bool expose_fails = false;
-    std::string shows;        // what open() reads instead of the device
+    std::string shows; // what open() reads instead of the device
 
   private:
-    std::string node_of(const dek::kcm::NodeSpec& spec) const { return folder_ + "/node-" + spec.name; }
+    std::string node_of(const dek::kcm::NodeSpec& spec) const {
+        return folder_ + "/node-" + spec.name;
+    }
     std::string folder_;
 };
 

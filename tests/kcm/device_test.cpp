@@ -40,9 +40,9 @@ void make_ext2(const std::string& path, std::uint64_t byte) {
     std::string block(1024, '\0');
     block[0x38] = '\x53';
     block[0x39] = '\xef';
-    block[0x18] = 2;           // 4096-byte blocks
-    block[0x5c] = 0x10;        // compatible: dir_index; no journal, nothing of ext3 or ext4
-    block[0x4c] = 1;           // revision
+    block[0x18] = 2;    // 4096-byte blocks
+    block[0x5c] = 0x10; // compatible: dir_index; no journal, nothing of ext3 or ext4
+    block[0x4c] = 1;    // revision
     poke(path, byte + 1024, block);
 }
 
@@ -97,14 +97,16 @@ TEST_CASE("mounts and swap are found by device and by name") {
     write_text(kernel.swaps, "Filename Type Size Used Priority\n");
     CHECK(check_unused(*device, kernel));
 
-    write_text(kernel.mountinfo, "30 1 7:3 / /mnt/a\\040b rw shared:1 - ext4 " + device->path + " rw\n");
+    write_text(kernel.mountinfo,
+               "30 1 7:3 / /mnt/a\\040b rw shared:1 - ext4 " + device->path + " rw\n");
     auto mounted = check_unused(*device, kernel);
     REQUIRE_FALSE(mounted);
     CHECK(mounted.error().code == Errc::busy);
     CHECK(mounted.error().reason.find("/mnt/a b") != std::string::npos);
 
     write_text(kernel.mountinfo, "");
-    write_text(kernel.swaps, "Filename Type Size Used Priority\n" + device->path + " file 1 0 -2\n");
+    write_text(kernel.swaps,
+               "Filename Type Size Used Priority\n" + device->path + " file 1 0 -2\n");
     CHECK(check_unused(*device, kernel).error().code == Errc::busy);
 }
 
@@ -169,9 +171,11 @@ TEST_CASE("signatures are found in a stretch of a device, with their place") {
 
 TEST_CASE("swap and the root filesystem are recognised") {
     const Folder folder;
-    write_text(folder / "fstab", "# comment\nUUID=1234 / ext4 defaults 0 1\nLABEL=data /data ext4 defaults 0 2\n");
+    write_text(folder / "fstab",
+               "# comment\nUUID=1234 / ext4 defaults 0 1\nLABEL=data /data ext4 defaults 0 2\n");
     write_text(folder / "cmdline", "quiet root=LABEL=system ro\n");
-    const auto is = [&](const std::string& type, const std::string& uuid, const std::string& label) {
+    const auto is = [&](const std::string& type, const std::string& uuid,
+                        const std::string& label) {
         Signature s;
         s.type = type;
         s.uuid = uuid;
@@ -201,7 +205,8 @@ TEST_CASE("LVM's filter has to reject every name of the device") {
     CHECK_FALSE(with("", "global_filter = [ \"r|^/dev/sdb$|\", \"a|.*|\" ]"));
     CHECK_FALSE(with("", "global_filter = [ \"a|.*|\", \"r|^/dev/sdb$|\", \"r|x.1|\" ]"));
     CHECK(with("filter = \"r|.*|\"", ""));
-    CHECK(with("devices {\n global_filter = [ \"a|.*|\" ]\n}", "devices { global_filter = [ \"r|.*|\" ] }"));
+    CHECK(with("devices {\n global_filter = [ \"a|.*|\" ]\n}",
+               "devices { global_filter = [ \"r|.*|\" ] }"));
     CHECK_FALSE(with("global_filter = [ \"r|(|\" ]", ""));
     CHECK(lvm_filter_line(names).find("by-id/x\\.1$") != std::string::npos);
 }

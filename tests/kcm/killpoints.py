@@ -5,8 +5,8 @@
 killpoints.py CONTROLLER_OPS KILLPOINT_LIBRARY
 
 After each kill a controller that starts afresh must find the old state or the new one: header whole or as it was,
-keystore old or new, no stale record, and what is there attaches. The order in which a failing disk would see the calls
-is another test's business.
+keystore old or new, no stale record, and what is there attaches. A torn write ends at a 512-byte sector. The order in which
+a failing disk would see the calls is another test's business.
 """
 import os
 import shutil
@@ -29,6 +29,7 @@ class Bench:
                               capture_output=True, text=True, check=False)
 
     def prepare(self, operation):
+        shutil.rmtree(self.place, ignore_errors=True)
         os.mkdir(self.place)
         made = self.run("prepare-" + operation)
         if made.returncode != 0:
@@ -41,7 +42,7 @@ class Bench:
         shutil.rmtree(self.place, ignore_errors=True)
         subprocess.run(["cp", "-a", "--sparse=always", template, self.place], check=True)
         return self.run(operation, LD_PRELOAD=self.library, KILLPOINT_PREFIX=self.place + "/",
-                        KILLPOINT_AT=str(at), KILLPOINT_WHEN=moment, KILLPOINT_COUNT=self.count)
+                        KILLPOINT_AT=str(at), KILLPOINT_WHEN=moment, KILLPOINT_SECTOR="512", KILLPOINT_COUNT=self.count)
 
     def check(self, operation, told):
         answer = self.run("check-" + operation)

@@ -37,7 +37,8 @@ void seal(Bench& b) {
 }
 
 // The header as it is, changed, sealed with the volume's own key again.
-void rewrite(Bench& b, const std::string& device, const std::function<void(volume::Header&)>& change) {
+void rewrite(Bench& b, const std::string& device,
+             const std::function<void(volume::Header&)>& change) {
     auto d = open_device(device, Access::write);
     auto sited = find_header(*d, {}, Access::write);
     REQUIRE(sited);
@@ -144,7 +145,8 @@ TEST_CASE("swap on the userspace shim asks for force") {
     Bench b;
     const auto v = protected_volume(b);
     REQUIRE(b.controller->detach("data", patience));
-    b.backend->shows = b.image("decrypted", 15 * mib); // the core decrypts nothing: this is what the volume shows
+    b.backend->shows =
+        b.image("decrypted", 15 * mib); // the core decrypts nothing: this is what the volume shows
     {
         std::string page(4096, '\0');
         page[1024] = 1;
@@ -223,7 +225,8 @@ TEST_CASE("kcmd restarts: volumes stay up, and no key is asked for but the heade
     CHECK(b.controller->detach("data", patience));
 }
 
-TEST_CASE("a restarted kcmd with a sealed keystore waits, touches nothing, and goes on when it is opened") {
+TEST_CASE("a restarted kcmd with a sealed keystore waits, touches nothing, and goes on when it is "
+          "opened") {
     Bench b;
     const auto v = protected_volume(b);
     b.restart();

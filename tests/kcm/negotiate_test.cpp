@@ -78,7 +78,8 @@ TEST_CASE("the endpoint is given the very key, its ID and the tweak geometry") {
     auto a = f.shim.associations(f.header.uuid);
     REQUIRE(a);
     REQUIRE(a->size() == 1);
-    CHECK(std::string(reinterpret_cast<const char*>(a->front().key_id), a->front().key_id_length) == "key-0");
+    CHECK(std::string(reinterpret_cast<const char*>(a->front().key_id), a->front().key_id_length) ==
+          "key-0");
     const auto* info = reinterpret_cast<const dek_wire_app_info*>(a->front().app_info);
     CHECK(dek_get_le32(&info->data_unit) == 4096);
     CHECK(info->tweak_rule == DEK_TWEAK_LBA512);
@@ -134,9 +135,15 @@ TEST_CASE("an association that the header does not know is taken away") {
         f.ring["key-9"] = Secret::random(64);
         other.keys[0] = volume::make_header_key("key-9", "keystore", f.ring["key-9"]);
     }
-    SECTION("another tweak rule") { other.tweak = volume::TweakRule::lba512; }
-    SECTION("other ranges") { other.ranges[1].lbas = {800, 80}; }
-    SECTION("fewer ranges") { other.ranges.pop_back(); }
+    SECTION("another tweak rule") {
+        other.tweak = volume::TweakRule::lba512;
+    }
+    SECTION("other ranges") {
+        other.ranges[1].lbas = {800, 80};
+    }
+    SECTION("fewer ranges") {
+        other.ranges.pop_back();
+    }
     CHECK_FALSE(*is_established(f.shim, other));
     REQUIRE(establish(f.shim, other, f.finder()));
     CHECK(*is_established(f.shim, other));
@@ -159,7 +166,9 @@ TEST_CASE("no key, no association, and the ranges are fenced, not plain") {
     });
     REQUIRE_FALSE(done);
     CHECK(done.error().code == Errc::locked);
-    for (const auto& range : *f.shim.ranges(f.header.uuid))
+    const auto ranges = f.shim.ranges(f.header.uuid);
+    REQUIRE(ranges);
+    for (const auto& range : *ranges)
         CHECK(range.state == DEK_RANGE_FENCED);
 }
 
@@ -208,7 +217,7 @@ TEST_CASE("tweaks count data units of the volume, not of the device") {
     CHECK(tweak_of(h, 31) == 24);
     const auto g = tweak_geometry(h);
     CHECK(dek_geometry_valid(&g));
-    dek_tweak_run run;
+    struct dek_tweak_run run;
     dek_tweak_run(&g, 2048 + 24, 8, &run);
     CHECK(run.tweak == tweak_of(h, 24));
     h.tweak = volume::TweakRule::unit;

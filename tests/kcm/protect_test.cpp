@@ -22,7 +22,8 @@ void poke(const std::string& path, std::uint64_t byte, const std::string& text) 
     file << text;
 }
 
-// Refused with this code, its sentence has the word, and nothing on disk or in the shim is different.
+// Refused with this code, its sentence has the word, and nothing on disk or in the shim is
+// different.
 void check_refused(Bench& b, const ProtectRequest& r, Errc code, const std::string& word) {
     const auto before = b.fingerprint();
     auto done = b.controller->protect(r);
@@ -108,8 +109,9 @@ TEST_CASE("a detached header is a new file, and ranges have keys of their own") 
     CHECK((*v)->header.ranges[0].key == 1);
     CHECK(b.keys->list()->size() == 2); // none was made
     CHECK(fs::file_size(r.header.file) > 0);
-    CHECK(volume::read({open_device(b.folder / "disk", Access::read)->fd.get(), 0, false}).error().code ==
-          Errc::not_found);
+    CHECK(volume::read({open_device(b.folder / "disk", Access::read)->fd.get(), 0, false})
+              .error()
+              .code == Errc::not_found);
 }
 
 TEST_CASE("what is asked for has to make sense") {
@@ -284,8 +286,14 @@ TEST_CASE("in place, only what an encrypted range would bury counts") {
     r.in_place = true;
     r.encrypt = {{"8192-16383", ""}};
     SECTION("a signature in a plain range is fine") {
-        make_swap(image, 0);
+        poke(image, 0, std::string("LUKS\xba\xbe\0\1", 8));
         CHECK(b.controller->protect(r));
+    }
+    SECTION("unless it is swap, which the userspace shim should not carry") {
+        make_swap(image, 0);
+        auto done = b.controller->protect(r);
+        REQUIRE_FALSE(done);
+        CHECK(done.error().code == Errc::refused);
     }
     SECTION("one where an encrypted range begins is not") {
         make_swap(image, 8192 * 512);
@@ -382,17 +390,21 @@ class Hanging : public keys::Provider {
     Result<keys::KeyInfo> info(const std::string& id, const keys::Deadline& d) override {
         return real_->info(id, d);
     }
-    Result<std::vector<keys::KeyInfo>> list(const keys::Deadline& d) override { return real_->list(d); }
+    Result<std::vector<keys::KeyInfo>> list(const keys::Deadline& d) override {
+        return real_->list(d);
+    }
     Result<keys::KeyInfo> put(const std::string&, Secret, const std::map<std::string, std::string>&,
                               const keys::Deadline& d) override {
         return hang<keys::KeyInfo>(d);
     }
-    Result<keys::KeyInfo> set_state(const std::string&, keys::KeyState, const keys::Deadline& d) override {
+    Result<keys::KeyInfo> set_state(const std::string&, keys::KeyState,
+                                    const keys::Deadline& d) override {
         return hang<keys::KeyInfo>(d);
     }
 
   private:
-    template <class T> Result<T> hang(const keys::Deadline& d) {
+    template <class T>
+    Result<T> hang(const keys::Deadline& d) {
         while (!d.expired())
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
         return fail(Errc::timeout, "the provider does not answer");
@@ -409,9 +421,7 @@ TEST_CASE("a provider that hangs costs the deadline and changes nothing") {
     REQUIRE(b.keys->create("mine", 512, {}));
     REQUIRE(b.controller->protect(b.request(other, "other")));
     REQUIRE(b.controller->detach("other", std::chrono::milliseconds(100)));
-    b.restart(std::make_unique<Hanging>(make_seat_provider(b.seat)));
-    // the seat has changed with the restart
-    b.restart(std::make_unique<Hanging>(make_seat_provider(b.seat)));
+    b.restart([](auto real) { return std::make_unique<Hanging>(std::move(real)); });
     const auto before = b.fingerprint();
     const auto start = std::chrono::steady_clock::now();
     auto made = b.controller->protect(b.request(image, "data"));

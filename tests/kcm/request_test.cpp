@@ -32,6 +32,9 @@ void add(Call& call, const ArgSpec& spec) {
     case ArgType::number:
         value = 7;
         break;
+    case ArgType::handle:
+        value = "0xfedcba9876543210";
+        break;
     case ArgType::object:
         value = {{"a", "b"}};
         break;
@@ -70,6 +73,8 @@ std::vector<json> wrong_values(ArgType type) {
         return {0, 1, "true", nullptr};
     case ArgType::number:
         return {-1, 1.5, "7", true, nullptr, big};
+    case ArgType::handle:
+        return {"7", "0x", "0xg", "0x10000000000000000", -1, big, nullptr};
     case ArgType::object:
         return {"x", 1, json::array(), {{"a", 1}}};
     case ArgType::list:
@@ -84,11 +89,12 @@ std::vector<json> wrong_values(ArgType type) {
 
 TEST_CASE("every method of the interface's description is there, and no other") {
     const std::vector<std::string> described = {
-        "Protect", "Attach", "Detach", "Erase", "Status", "Topology", "Switch", "Resize", "HeaderShow",
-        "HeaderBackup", "HeaderRestore", "KeyCreate", "KeyImport", "KeyExport", "KeyList", "KeyShow", "KeyState",
-        "KeyDestroy", "KeystoreInit", "KeystoreUnlock", "KeystoreLock", "KeystoreEnrol", "KeystoreRemove",
-        "KeystoreShow", "KeystoreBackup", "KeystoreRestore", "CacheFlush", "EndpointList", "EndpointCommand",
-        "Version"};
+        "Protect",         "Attach",        "Detach",         "Erase",           "Status",
+        "Topology",        "Switch",        "Resize",         "HeaderShow",      "HeaderBackup",
+        "HeaderRestore",   "KeyCreate",     "KeyImport",      "KeyExport",       "KeyList",
+        "KeyShow",         "KeyState",      "KeyDestroy",     "KeystoreInit",    "KeystoreUnlock",
+        "KeystoreLock",    "KeystoreEnrol", "KeystoreRemove", "KeystoreShow",    "KeystoreBackup",
+        "KeystoreRestore", "CacheFlush",    "EndpointList",   "EndpointCommand", "Version"};
     for (const auto& name : described)
         CHECK(find_method(name) != nullptr);
     CHECK(all_methods().size() == described.size());
@@ -124,6 +130,14 @@ TEST_CASE("each method takes its arguments and refuses unknown, missing and wron
             }
         }
     }
+}
+
+TEST_CASE("a handle fills 64 bits") {
+    const std::vector<ArgSpec> specs = {{"a", ArgType::handle}};
+    CHECK(Request::parse(R"({"a": "0xfedcba9876543210"})", {}, specs)->handle("a") ==
+          0xfedcba9876543210u);
+    CHECK(Request::parse(R"({"a": 9})", {}, specs)->handle("a") == 9);
+    CHECK(Request::parse("{}", {}, specs)->handle("a") == 0);
 }
 
 TEST_CASE("two arguments cannot name one descriptor, and text is not JSON") {

@@ -7,6 +7,7 @@
  *   KILLPOINT_AT      1 kills at the first counted call; unset or 0: only count
  *   KILLPOINT_WHEN    before (default) | after | torn: the first half of the bytes is written, then the
  *                     kill; calls that write no bytes are killed before
+ *   KILLPOINT_SECTOR  torn writes end at a multiple of so many bytes of the call (512: a disk's promise); 1 if unset
  *   KILLPOINT_COUNT   file that receives the number of counted calls when the process exits by itself
  *   KILLPOINT_LOG     file to which the name of each counted call is appended, for people
  *
@@ -54,6 +55,15 @@ static enum moment moment_wanted(void)
 	if (when && strcmp(when, "after") == 0)
 		return AFTER;
 	return when && strcmp(when, "torn") == 0 ? TORN : BEFORE;
+}
+
+/* How many bytes of `size` a torn write leaves. */
+static size_t torn_size(size_t size)
+{
+	const char *text = getenv("KILLPOINT_SECTOR");
+	size_t sector = text ? strtoul(text, NULL, 10) : 1;
+
+	return sector > 1 ? size / 2 - size / 2 % sector : size / 2;
 }
 
 static bool path_matches(const char *path)
@@ -147,11 +157,11 @@ static bool reached(const char *name)
 		return result;                                       \
 	}
 
-WRITING(write, (int fd, const void *bytes, size_t size), (fd, bytes, size), real(fd, bytes, size / 2))
+WRITING(write, (int fd, const void *bytes, size_t size), (fd, bytes, size), real(fd, bytes, torn_size(size)))
 WRITING(pwrite, (int fd, const void *bytes, size_t size, off_t at), (fd, bytes, size, at),
-	real(fd, bytes, size / 2, at))
+	real(fd, bytes, torn_size(size), at))
 WRITING(pwrite64, (int fd, const void *bytes, size_t size, off64_t at), (fd, bytes, size, at),
-	real(fd, bytes, size / 2, at))
+	real(fd, bytes, torn_size(size), at))
 
 /* Half of a vector is its first half of parts, or half of its only part. */
 static ssize_t half_vector(int fd, const struct iovec *parts, int count, off64_t at)
