@@ -15,6 +15,15 @@
 
 #include "keys/keystore.h"
 
+// ASan makes mlock do nothing, keeps freed memory, and maps more than can be searched.
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
 namespace dek::test {
 
 class Folder {
