@@ -56,7 +56,8 @@ void answer_file_request(const Volume& volume, Counters& counters, int fd, const
         return answer_attributes(volume, fd, unique);
     case FUSE_OPEN: {
         fuse_open_out out{};
-        out.open_flags = FOPEN_DIRECT_IO | kOpenParallelDirectWrites;
+        // Nothing is cached, so a close has nothing to wait for, not even a worker.
+        out.open_flags = FOPEN_DIRECT_IO | FOPEN_NOFLUSH | kOpenParallelDirectWrites;
         return answer(fd, unique, 0, &out, sizeof(out));
     }
     case FUSE_STATFS: {

@@ -143,6 +143,7 @@ class RequestPool {
     }
 
   private:
+    static void* map(std::size_t bytes);
     struct Block {
         std::unique_ptr<Request[]> requests;
         unsigned count;

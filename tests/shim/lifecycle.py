@@ -1,0 +1,261 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of dek-shimd: one per directory, stopping and starting with descriptors kept by systemd's store (played
+here), a kernel without FUSE_NOTIFY_RESEND, workers that die at once, and open files that hold no key."""
+import array
+import errno
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import client  # noqa: E402
+from shimd import SHIMD, Shimd  # noqa: E402
+
+UUID, MIB = b"\x21" * 16, 1 << 20
+SECTORS = 4 * MIB // 512
+
+
+def page(byte):
+    memory = mmap.mmap(-1, 4096)
+    memory[:] = bytes([byte]) * 4096
+    return memory
+
+
+def keyed_volume(shimd, key, name="v", uuid=UUID, **options):
+    shimd.control.create(uuid, name, shimd.image(f"{name}.img", 4 * MIB), SECTORS, **options)
+    give_key(shimd, key, uuid)
+
+
+def give_key(shimd, key, uuid=UUID):
+    shimd.control.map(uuid, 1, [(0, 1024)])
+    shimd.control.associate(uuid, key, [(0, 1024)])
+
+
+def wait_until(what, true, seconds=20):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.005)
+
+
+def one_per_directory():
+    with Shimd() as shimd:
+        keyed_volume(shimd, os.urandom(64))
+        second = subprocess.run([SHIMD, "--dir", shimd.dir], capture_output=True, text=True, timeout=60)
+        assert second.returncode == 1 and "another dek-shimd" in second.stderr, second
+        shimd.control.version()  # and the first is as it was
+        assert shimd.control.stats(UUID)["restarts"] == 0
+        shimd.stop()
+        assert not os.listdir(f"{shimd.dir}/volumes"), "files are left behind"
+        with open("/proc/self/mountinfo") as mounts:
+            assert shimd.dir not in mounts.read(), "mounts are left behind"
+
+
+def usage():
+    for arguments in (["--threads", "0"], ["--threads", "9"], ["--engine", "rot13"], ["--no-such-option"]):
+        done = subprocess.run([SHIMD, *arguments], capture_output=True, timeout=60)
+        assert done.returncode == 2, f"{arguments}: exit {done.returncode}"
+    for argument in ("--help", "--version"):
+        assert subprocess.run([SHIMD, argument], capture_output=True, timeout=60).returncode == 0
+
+
+class Store:
+    """systemd's descriptor store, as far as dek-shimd speaks to it."""
+
+    def __init__(self, path):
+        self.path, self.fds, self.states = path, {}, []
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(path)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            message, ancillary, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(64))
+            fields = dict(line.split("=", 1) for line in message.decode().splitlines() if "=" in line)
+            fds = array.array("i")
+            for _, _, data in ancillary:
+                fds.frombytes(data)
+            if "FDSTORE" in fields:
+                self.fds[fields["FDNAME"]] = fds[0]
+            elif "FDSTOREREMOVE" in fields:
+                fd = self.fds.pop(fields["FDNAME"], None)
+                if fd is not None:
+                    os.close(fd)
+            else:
+                self.states.append(message.decode())
+
+    def hand_over(self):
+        """(shell words that start a program with the descriptors, fds to pass)"""
+        names = sorted(self.fds)
+        moves = "".join(f"exec {3 + i}<&{100 + i} {100 + i}<&-; " for i in range(len(names)))
+        for i, name in enumerate(names):
+            os.dup2(self.fds[name], 100 + i, inheritable=True)
+        script = (f'{moves} LISTEN_PID=$$ LISTEN_FDS={len(names)} LISTEN_FDNAMES={":".join(names)} exec "$0" "$@"')
+        return ["bash", "-c", script], [100 + i for i in range(len(names))]
+
+
+def restarted_by_systemd():
+    with Shimd(folder="/dev/shm") as shimd:
+        shimd.stop()
+        store = Store(f"{shimd.work}/notify")
+        environment = {**os.environ, "NOTIFY_SOCKET": store.path}
+        start = [SHIMD, "--dir", shimd.dir, "--fd-store"]
+        shimd.process = subprocess.Popen(start, stderr=shimd.log, env=environment)
+        shimd.control = client.Control(shimd.dir)
+        wait_until("READY=1", lambda: any("READY=1" in s for s in store.states))
+        key = os.urandom(64)
+        keyed_volume(shimd, key)
+        gone = b"\x22" * 16
+        keyed_volume(shimd, key, "gone", gone)
+        shimd.control.remove(gone)
+        fd = os.open(shimd.volume("v"), os.O_RDWR | os.O_DIRECT)
+        assert os.pwritev(fd, [page(1)], 0) == 4096
+        for ending in (signal.SIGTERM, signal.SIGKILL):
+            worker = shimd.worker()
+            shimd.process.send_signal(ending)
+            shimd.process.wait(60)
+            wait_until("the worker ends", lambda pid=worker: not os.path.exists(f"/proc/{pid}"))
+            wait_until("the store settles", lambda: len(store.fds) == 1 + 3)  # table, device, two of FUSE
+            result = []
+            waiting = threading.Thread(target=lambda: result.append(os.pwritev(fd, [page(2)], 4096)))
+            waiting.start()
+            time.sleep(0.2)
+            assert not result, "a write passed with nobody there"
+            words, fds = store.hand_over()
+            shimd.process = subprocess.Popen([*words, *start], stderr=shimd.log, env=environment, pass_fds=fds)
+            for handed in fds:
+                os.close(handed)
+            shimd.reopen()
+            assert shimd.control.stats(UUID)["restarts"] > 0
+            give_key(shimd, key)
+            waiting.join(20)
+            assert result == [4096], "the write did not survive the restart"
+            back = mmap.mmap(-1, 8192)
+            assert os.preadv(fd, [back], 0) == 8192 and back[:] == b"\1" * 4096 + b"\2" * 4096
+        os.close(fd)
+        shimd.control.remove(UUID)
+        shimd.stop()
+
+
+def without_resend():
+    with Shimd("--no-resend", "--recover-ms", "60000") as shimd:
+        assert not shimd.control.version()["caps"] & client.CAP_TAKEOVER
+        key = os.urandom(64)
+        keyed_volume(shimd, key)
+        fd = os.open(shimd.volume("v"), os.O_RDWR | os.O_DIRECT)
+        shimd.control.quiesce(UUID, 0, 1024)
+        failed = []
+
+        def write():
+            try:
+                os.pwritev(fd, [page(1)], 0)
+            except OSError as error:
+                failed.append(error.errno)
+
+        # What waits when an orderly stop comes fails; the file itself goes on with the next worker.
+        writer = threading.Thread(target=write)
+        writer.start()
+        wait_until("the write waits", lambda: shimd.control.stats(UUID)["waited"] == 1)
+        old = shimd.worker()
+        os.kill(old, signal.SIGTERM)
+        writer.join(20)
+        assert failed == [errno.EIO], failed
+        wait_until("a new worker", lambda: shimd.worker() not in (None, old))
+        shimd.reopen()
+        give_key(shimd, key)
+        assert os.pwritev(fd, [page(1)], 0) == 4096
+        # After a crash open files are dead, and the name leads to a file that works.
+        shimd.kill_worker()
+        give_key(shimd, key)
+        write()
+        assert len(failed) == 2, "a write on the dead connection went through"
+        os.close(fd)
+        fd = os.open(shimd.volume("v"), os.O_RDWR | os.O_DIRECT)
+        back = mmap.mmap(-1, 4096)
+        assert os.preadv(fd, [back], 0) == 4096 and back[:] == b"\1" * 4096
+        os.close(fd)
+        shimd.control.remove(UUID)
+        shimd.stop()
+
+
+def orderly_worker_stop():
+    """A worker that is asked to stop answers what it has begun; what waits is sent again to the next."""
+    with Shimd() as shimd:
+        key = os.urandom(64)
+        keyed_volume(shimd, key)
+        fd, result = os.open(shimd.volume("v"), os.O_RDWR | os.O_DIRECT), []
+        shimd.control.quiesce(UUID, 0, 1024)
+        writer = threading.Thread(target=lambda: result.append(os.pwritev(fd, [page(3)], 0)))
+        writer.start()
+        wait_until("the write waits", lambda: shimd.control.stats(UUID)["waited"] == 1)
+        old = shimd.worker()
+        os.kill(old, signal.SIGTERM)
+        wait_until("a new worker", lambda: shimd.worker() not in (None, old))
+        shimd.reopen()
+        assert not result
+        give_key(shimd, key)
+        writer.join(20)
+        assert result == [4096]
+        os.close(fd)
+        shimd.control.remove(UUID)
+        shimd.stop()
+
+
+def another_device():
+    """Without its descriptors (none to restart from) nothing is taken for the device it was."""
+    with Shimd() as shimd:
+        image = shimd.image("d.img", 4 * MIB)
+        shimd.control.create(UUID, "d", image, SECTORS)
+        os.rename(image, image + ".away")
+        shimd.image("d.img", 4 * MIB)
+        shimd.kill_worker()  # the holder has the device open: a new name changes nothing
+        shimd.control.map(UUID, 1, [])
+        fd = os.open(shimd.volume("d"), os.O_RDWR | os.O_DIRECT)
+        assert os.pwritev(fd, [page(5)], 0) == 4096
+        os.close(fd)
+        with open(image + ".away", "rb") as file:
+            assert file.read(1) == b"\5"
+        with open(image, "rb") as file:
+            assert file.read(1) == b"\0"
+        shimd.control.remove(UUID)
+        shimd.stop()
+
+
+def no_key_in_open_files():
+    with Shimd() as shimd:
+        key = os.urandom(64)
+        keyed_volume(shimd, key)
+        halves = [key[:32], key[32:]]
+        searched, found = 0, []
+        for pid in (shimd.process.pid, shimd.worker()):
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                path = f"/proc/{pid}/fd/{number}"
+                target = os.readlink(path)
+                if "memfd:" in target or target.startswith("/dev/shm"):
+                    with open(path, "rb") as file:
+                        data = file.read()
+                    searched += len(data)
+                    found += [target for half in halves if half in data]
+        assert searched > 100000, "the volume table was not searched"
+        assert not found, f"a key is in {found}"
+        shimd.control.remove(UUID)
+        shimd.stop()
+
+
+def main():
+    for test in (usage, one_per_directory, orderly_worker_stop, restarted_by_systemd, without_resend, another_device,
+                 no_key_in_open_files):
+        began = time.monotonic()
+        test()
+        print(f"{time.monotonic() - began:.2f} s: {test.__name__}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
