@@ -93,13 +93,15 @@ tl::unexpected<Error> mismatch(const std::string& how) {
     return fail(Errc::internal, "kcmd and dekctl are of different versions: " + how);
 }
 
-std::string advice(const Error& error, const std::string& command) {
+std::string advice(const Error& error) {
     if (error.reason.find("dekctl ") != std::string::npos ||
         error.reason.find("systemctl ") != std::string::npos ||
         error.reason.find("--") != std::string::npos)
         return ""; // it gives advice already
     switch (error.code) {
     case Errc::unavailable:
+        if (error.reason.find("closed the connection") != std::string::npos)
+            return "journalctl -u kcmd tells why";
         if (error.reason.find("kcmd") != std::string::npos)
             return "is kcmd running? systemctl start kcmd";
         return error.reason.find("shim") != std::string::npos
@@ -111,12 +113,6 @@ std::string advice(const Error& error, const std::string& command) {
         return ::geteuid() != 0 ? "run dekctl as root" : "";
     case Errc::unknown_key:
         return "dekctl key list shows the keys";
-    case Errc::timeout:
-        return "dekctl status shows how far it came";
-    case Errc::refused:
-        return command == "protect" || command == "attach" || command == "erase"
-                   ? "--force does it nevertheless, once you are sure"
-                   : "";
     default:
         return "";
     }

@@ -17,7 +17,7 @@ tl::unexpected<Error> lost(int error);
 // Both are alive and do not understand each other.
 tl::unexpected<Error> mismatch(const std::string& how);
 
-// What to do about it, for the command `name` ("key import"); empty: the sentence says it all.
-std::string advice(const Error& error, const std::string& command);
+// What to do about it; empty: the sentence says it all.
+std::string advice(const Error& error);
 
 } // namespace dek::ctl

@@ -51,8 +51,24 @@ void ranges_argument(CLI::App& app, Session& session) {
         ->required();
 }
 
+// Handles beyond 2^53 are hexadecimal in the controller's answers, so they are here.
+bool hexadecimal(const std::string& text) {
+    return text.starts_with("0x") && text.size() > 2 && text.size() <= 18 &&
+           text.find_first_not_of("0123456789abcdef", 2) == std::string::npos;
+}
+
 CLI::Option* association_option(CLI::App& app, Session& session, const char* help) {
-    return number_option(app, session, "--association", "association", "HANDLE", help);
+    return app
+        .add_option_function<std::string>(
+            "--association",
+            [&session](const std::string& text) {
+                if (hexadecimal(text))
+                    session.arguments["association"] = text;
+                else
+                    session.arguments["association"] = number_from(text, "--association");
+            },
+            help)
+        ->type_name("HANDLE");
 }
 
 // Key and application info of Associate and Update.

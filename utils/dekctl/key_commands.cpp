@@ -101,7 +101,7 @@ Action import(CLI::App& app, Session& session) {
     file->excludes(wrapped);
     return [&session, from]() -> Result<void> {
         if (from->wrapped == "-" && from->passphrase == "-")
-            usage_error("--passphrase-file", "standard input cannot be both");
+            usage_error("--passphrase-file:", "standard input cannot be both");
         if (from->file.empty() && from->wrapped.empty())
             usage_error("--file", "or --wrapped is required");
         if (Result<void> passed = pass_sources(session, *from); !passed)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // dekctl keystore ..., cache flush: what unseals the master key, and the database it guards.
 #include <array>
+#include <cerrno>
 #include <memory>
 
 #include <unistd.h>
@@ -98,11 +99,26 @@ Action unlock(CLI::App& app, Session& session) {
     };
 }
 
-// The recovery key: what the controller wrote into the pipe.
+// The recovery key: all that is in the pipe. The controller has answered, so nothing more comes,
+// even if it has not closed its end yet.
 Result<Secret> drawn_key(const Pipe& pipe) {
-    Result<Secret> key = read_secret(pipe.read.get(), 1024, "the recovery key from kcmd");
-    if (key && key->bytes().back() == '\n')
-        key->truncate(key->size() - 1);
+    Secret key(1024);
+    std::size_t used = 0;
+    while (used < key.size()) {
+        const ssize_t n = ::read(pipe.read.get(), key.bytes().data() + used, key.size() - used);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno != EAGAIN)
+            return fail_errno(errno, "cannot read the recovery key from kcmd");
+        if (n <= 0)
+            break;
+        used += static_cast<std::size_t>(n);
+    }
+    while (used > 0 && key.bytes()[used - 1] == '\n')
+        --used;
+    if (used == 0)
+        return fail(Errc::internal, "kcmd handed out no recovery key");
+    key.truncate(used);
     return key;
 }
 
@@ -126,7 +142,7 @@ Result<void> keep_key(Session& session, const Secret& key, NewFile* file) {
 // The file is made before the slot is, so that a wrong path costs nothing.
 Result<void> enrol_recovery(Session& session, const std::string& output) {
     if (session.json && output.empty())
-        usage_error("--output", "is required with --json: a recovery key never stands in JSON");
+        usage_error("--output", "is required with --json; a recovery key never stands in JSON");
     std::unique_ptr<NewFile> file;
     if (!output.empty()) {
         Result<NewFile> made = NewFile::create(output);

@@ -44,7 +44,8 @@ void global_options(CLI::App& app, Session& session) {
     app.add_flag("--json", session.json, "Print kcmd's answer as JSON");
     app.add_option("--socket", session.socket,
                    "kcmd's private socket; without it, the system bus is tried first")
-        ->type_name("PATH");
+        ->type_name("PATH")
+        ->take_last();
     app.add_option_function<std::string>(
            "--timeout",
            [&session](const std::string& text) {
@@ -93,21 +94,32 @@ int say_failed(const Session& session, const Error& error) {
     if (!session.about.empty())
         line += " " + printable(session.about);
     line += ": " + printable(error.reason);
-    if (const std::string help = advice(error, session.command); !help.empty())
+    if (const std::string help = advice(error); !help.empty())
         line += "; " + help;
     std::cout.flush();
     std::cerr << line << '\n';
     return failed;
 }
 
+// The parser's sentence, unless it complains of a missing command where there is a wrong one.
+std::string reason_of(const CLI::App& app, const CLI::ParseError& error) {
+    const std::string reason = error.what();
+    if (error.get_name() != "RequiredError" || reason.find("ubcommand") == std::string::npos)
+        return reason;
+    for (const std::string& word : app.remaining())
+        return "there is no command " + word;
+    return "a command is required";
+}
+
 int say_usage(const CLI::App& top, const CLI::ParseError& error) {
     std::string name;
-    for (const CLI::App* app = &top; !app->get_subcommands().empty();) {
+    const CLI::App* app = &top;
+    while (!app->get_subcommands().empty()) {
         app = app->get_subcommands().front();
         name += " " + app->get_name();
     }
-    std::cerr << "dekctl:" << (name.empty() ? "" : name + ":") << ' ' << printable(error.what())
-              << "; see dekctl" << name << " --help\n";
+    std::cerr << "dekctl:" << (name.empty() ? "" : name + ":") << ' '
+              << printable(reason_of(*app, error)) << "; see dekctl" << name << " --help\n";
     return usage;
 }
 

@@ -18,28 +18,28 @@ CLI::Option* described(CLI::Option* option, const char* type) {
 } // namespace
 
 void usage_error(const std::string& option, const std::string& why) {
-    throw CLI::ValidationError(option, why);
+    throw CLI::ValidationError(option + " " + why);
 }
 
 std::uint64_t number_from(const std::string& text, const std::string& option) {
     std::uint64_t number = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (error != std::errc() || end != text.data() + text.size() || number > max_number)
-        usage_error(option, "not a decimal number up to 2^53: " + text);
+        usage_error(option, "is not a decimal number up to 2^53: " + text);
     return number;
 }
 
 void check_ranges(const std::string& ranges, const std::string& option) {
     const auto map = LunMap::parse(ranges, max_number);
     if (!map)
-        usage_error(option, map.error());
+        usage_error(option + ":", map.error());
 }
 
 std::string absolute(const std::string& path) {
     std::error_code error;
     const std::filesystem::path full = std::filesystem::absolute(path, error);
     if (path.empty() || error)
-        usage_error("path", path.empty() ? "is empty" : error.message());
+        usage_error("the path", path.empty() ? "is empty" : error.message());
     return full.string();
 }
 
@@ -82,7 +82,7 @@ CLI::Option* choice_option(CLI::App& app, Session& session, const char* name, co
                          name,
                          [&session, argument, name, words, type](const std::string& text) {
                              if (std::find(words.begin(), words.end(), text) == words.end())
-                                 usage_error(name, "is one of " + type);
+                                 usage_error(name, "is not one of " + type + ": " + text);
                              session.arguments[argument] = text;
                          },
                          help),

@@ -10,13 +10,13 @@
 #include <iostream>
 #include <string_view>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "base/fd.h"
-
-#include <fcntl.h>
 
 namespace dek::ctl {
 namespace {
@@ -32,35 +32,62 @@ std::size_t columns_wanted() {
     return columns ? columns : 80;
 }
 
-// Keys that would end or stop the program wait until the echo is back.
+volatile std::sig_atomic_t caught = 0;
+
+void catch_signal(int signal) {
+    caught = signal;
+}
+
+// The echo is off as long as this lives. Signals that would end the program are only noticed
+// meanwhile (in wait_for_key()), and take effect when the echo is back.
 class NoEcho {
   public:
     explicit NoEcho(int fd) : fd_(fd) {
-        sigset_t keys;
-        sigemptyset(&keys);
+        caught = 0;
+        sigset_t blocked;
+        sigemptyset(&blocked);
         for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP})
-            sigaddset(&keys, signal);
-        sigprocmask(SIG_BLOCK, &keys, &before_mask_);
+            sigaddset(&blocked, signal);
+        sigprocmask(SIG_BLOCK, &blocked, &before_mask_);
+        struct sigaction action {};
+        action.sa_handler = catch_signal;
+        for (std::size_t i = 0; i < ending.size(); ++i)
+            ::sigaction(ending[i], &action, &before_actions_[i]);
         ok_ = tcgetattr(fd, &before_) == 0;
         termios quiet = before_;
-        // ISIG off: Ctrl-C arrives as a character and ends the question.
-        quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO | ECHOE | ECHOK | ECHONL | ISIG);
+        quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO | ECHOE | ECHOK | ECHONL);
         ok_ = ok_ && tcsetattr(fd, TCSAFLUSH, &quiet) == 0;
     }
     ~NoEcho() {
         if (ok_)
             tcsetattr(fd_, TCSAFLUSH, &before_);
+        for (std::size_t i = 0; i < ending.size(); ++i)
+            ::sigaction(ending[i], &before_actions_[i], nullptr);
+        if (caught)
+            ::raise(caught);
         sigprocmask(SIG_SETMASK, &before_mask_, nullptr);
     }
     NoEcho(const NoEcho&) = delete;
     NoEcho& operator=(const NoEcho&) = delete;
     bool ok() const { return ok_; }
 
+    // False when a signal came instead.
+    bool wait_for_key() const {
+        sigset_t mask = before_mask_;
+        sigaddset(&mask, SIGTSTP); // stopped without echo, the shell would be left without it
+        pollfd readable{fd_, POLLIN, 0};
+        while (!caught && ::ppoll(&readable, 1, nullptr, &mask) < 0 && errno == EINTR)
+            continue;
+        return !caught;
+    }
+
   private:
+    static constexpr std::array<int, 4> ending{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
     int fd_;
     bool ok_ = false;
     termios before_{};
     sigset_t before_mask_{};
+    std::array<struct sigaction, 4> before_actions_{};
 };
 
 void say(int fd, std::string_view text) {
@@ -73,19 +100,19 @@ void say(int fd, std::string_view text) {
 }
 
 // Straight into locked memory, one byte at a time: no buffer of the C library sees it.
-Result<Secret> read_line(int fd) {
+Result<Secret> read_line(int fd, const NoEcho& quiet) {
     Secret line(longest_line);
     std::size_t used = 0;
     for (;;) {
         unsigned char* at = line.bytes().data() + used;
-        const ssize_t n = ::read(fd, at, 1);
+        const ssize_t n = quiet.wait_for_key() ? ::read(fd, at, 1) : 0;
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return fail_errno(errno, "cannot read from the terminal");
-        if (n == 0 || *at == 3 || *at == 28) // end, Ctrl-C, Ctrl-backslash
+        if (n == 0)
             return fail(Errc::invalid_argument, "the question was not answered");
-        if (*at == '\n' || *at == '\r')
+        if (*at == '\n')
             break;
         if (++used == longest_line)
             return fail(Errc::invalid_argument, "the answer is longer than 1023 bytes");
@@ -101,7 +128,7 @@ Result<Secret> ask_once(int fd, const std::string& question) {
     if (!quiet.ok())
         return fail(Errc::io, "cannot switch the terminal's echo off");
     say(fd, question + ": ");
-    Result<Secret> line = read_line(fd);
+    Result<Secret> line = read_line(fd, quiet);
     say(fd, "\n");
     return line;
 }

@@ -30,7 +30,7 @@ void print_layers(std::ostream& out, const Json& answer, const Paint& paint) {
     std::size_t widest = 0;
     for (const Json& layer : layers)
         widest = std::max(widest, columns_of(text_at(layer, "node")));
-    const char* between = "";
+    const char* between = "\n";
     for (const Json& layer : layers) {
         const std::string node = text_at(layer, "node"), kind = text_at(layer, "kind");
         const bool encrypts = flag_at(layer, "encrypts");
@@ -104,7 +104,7 @@ void print_ranges(std::ostream& out, const Json& answer) {
 void print_topology(std::ostream& out, const Json& answer, Style style) {
     const Paint paint(style.colour);
     out << "volume " << paint(bold, text_at(answer, "volume")) << "  " << text_at(answer, "uuid")
-        << "\n\n";
+        << '\n';
     print_layers(out, answer, paint);
     const std::vector<Drawn> ranges = drawn_ranges(answer);
     if (ranges.empty()) {

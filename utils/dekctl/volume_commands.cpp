@@ -21,7 +21,7 @@ void add_encrypt(Session& session, const std::vector<std::string>& specs) {
         Json entry{{"ranges", ranges}};
         if (at != std::string::npos) {
             if (at + 1 == spec.size())
-                usage_error("--encrypt", "no key after the @ in " + spec);
+                usage_error("--encrypt:", "no key after the @ in " + spec);
             entry["key"] = spec.substr(at + 1);
         }
         encrypt.push_back(std::move(entry));

@@ -64,10 +64,12 @@ void print_associations_of(std::ostream& out, const Json& volume) {
 
 // "read_bytes" and the like as sizes, the rest as numbers; zeros are left out.
 void print_counters(std::ostream& out, const Json& volume) {
-    std::string line;
-    const auto add = [&](const std::string& text) {
-        const bool fits = line.size() + text.size() < 76;
-        line += line.empty() ? text : fits ? ", " + text : ",\n    " + text;
+    std::string text;
+    std::size_t column = 0;
+    const auto add = [&](const std::string& counter) {
+        const bool fits = column + counter.size() < 64;
+        text += text.empty() ? counter : (fits ? ", " : ",\n    ") + counter;
+        column = (fits ? column + 2 : 0) + counter.size();
     };
     for (const auto& [name, value] : object_at(volume, "counters").items()) {
         const Json entry{{"value", value}};
@@ -83,8 +85,8 @@ void print_counters(std::ostream& out, const Json& volume) {
         else
             add(label + " " + std::to_string(*number));
     }
-    if (!line.empty())
-        out << "  counters: " << line << '\n';
+    if (!text.empty())
+        out << "  counters: " << text << '\n';
 }
 
 void print_volume(std::ostream& out, const Json& volume) {
@@ -176,8 +178,13 @@ void print_volumes(std::ostream& out, const Json& answer) {
 
 void print_erased(std::ostream& out, const Json& answer) {
     out << "erased the header of "
-        << (has(answer, "uuid") ? text_at(answer, "uuid") : "an unknown volume") << ": "
-        << joined(array_at(answer, "erased")) << '\n';
+        << (has(answer, "uuid") ? text_at(answer, "uuid") : "an unknown volume");
+    const char* before = ": ";
+    for (const Json& where : array_at(answer, "erased")) {
+        out << before << (where.is_number() ? "LBA " : "") << text_of(where);
+        before = ", ";
+    }
+    out << '\n';
     if (!array_at(answer, "keys_destroyed").empty())
         out << "destroyed the keys " << joined(array_at(answer, "keys_destroyed")) << '\n';
 }
