@@ -162,6 +162,19 @@ def check_in_place(directory):
         expect("dek-probe" not in simulate(name, "remove").stderr, "a removed device is not probed", name)
 
 
+def check_own_nodes(directory):
+    """Device-mapper nodes are told by what its own rules have set before: played by a rule here."""
+    filesystem(os.path.join(directory, "in-place"))
+    for before in ('ENV{DM_UUID}="DEK-example"', 'ENV{DM_UDEV_DISABLE_OTHER_RULES_FLAG}="1"'):
+        with open("/run/udev/rules.d/58-before.rules", "w", encoding="utf-8") as file:
+            file.write(before + "\n")
+        with Loop(os.path.join(directory, "in-place")) as name:
+            properties, _ = event(name)
+            log = simulate(name, "change").stderr
+        os.unlink("/run/udev/rules.d/58-before.rules")
+        expect("DEK_PLACE" not in properties and "dek-probe" not in log, before, properties)
+
+
 def check_unusable(directory):
     image = os.path.join(directory, "contradiction")
     filesystem(image)
@@ -192,9 +205,14 @@ def check_own_volume(directory):
 
 
 def check_partition(directory):
+    for disk in ("in-place", "contradiction"):
+        check_partition_of(disk, directory)
+
+
+def check_partition_of(disk, directory):
     """As the kernel finds it in a partition table that lies in a plain range."""
     image = os.path.join(directory, "with-partition")
-    shutil.copy(os.path.join(directory, "in-place"), image)
+    shutil.copy(os.path.join(directory, disk), image)
     filesystem(image, "-E", f"offset={128 * 512}")
     with Loop(image) as name:
         call("addpart", f"/dev/{name}", "1", "128", "896")
@@ -213,7 +231,7 @@ def inside(rules, probe, samples):
         private_system(rules, probe, directory)
         call(samples, directory)
         check_plain(directory)
-        for check in (check_in_place, check_unusable, check_default, check_own_volume, check_partition):
+        for check in (check_in_place, check_own_nodes, check_unusable, check_default, check_own_volume, check_partition):
             check(directory)
             print(check.__name__.replace("check_", "").replace("_", " "))
 
