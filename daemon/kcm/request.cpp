@@ -18,10 +18,6 @@ using nlohmann::json;
 constexpr std::uint64_t largest_number = 1ull << 53;
 constexpr std::chrono::seconds secret_patience{10};
 
-std::string wire_name(const ArgSpec& spec) {
-    return (spec.type == ArgType::fd ? "fd:" : "") + std::string(spec.name);
-}
-
 bool is_number(const json& value, std::uint64_t limit) {
     return value.is_number_unsigned() && value.get<std::uint64_t>() <= limit;
 }
@@ -86,7 +82,7 @@ const char* type_text(ArgType type) {
 Result<void> check_known(const json& args, std::span<const ArgSpec> specs) {
     for (const auto& [name, value] : args.items())
         if (std::none_of(specs.begin(), specs.end(),
-                         [&, n = name](const ArgSpec& s) { return wire_name(s) == n; }))
+                         [&, n = name](const ArgSpec& s) { return s.name == n; }))
             return fail(Errc::invalid_argument, "there is no argument \"" + name + "\" here");
     return {};
 }
@@ -115,7 +111,7 @@ Result<Request> Request::parse(const std::string& text, std::span<const int> fds
     request.fds_.assign(fds.begin(), fds.end());
     std::vector<std::size_t> named;
     for (const auto& spec : specs) {
-        const std::string name = wire_name(spec);
+        const std::string name = spec.name;
         if (!args.contains(name)) {
             if (spec.required)
                 return fail(Errc::invalid_argument, "argument \"" + name + "\" is missing");

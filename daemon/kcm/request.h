@@ -19,7 +19,7 @@ enum class ArgType {
     handle, // 64 bits: "0x" and hexadecimal digits, or a number
     object, // of strings
     list,   // an array; its elements are the method's to check
-    fd,     // the index of a descriptor that came along; in the message its name is fd:NAME
+    fd,     // the index of a descriptor that came along
 };
 
 struct ArgSpec {
