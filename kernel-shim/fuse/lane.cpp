@@ -154,9 +154,7 @@ bool Lane::under_way(const Volume& volume, std::uint64_t epoch, std::uint64_t fi
     const std::lock_guard guard(lock_);
     bool found = false;
     pool_.for_each([&](const Request& r) {
-        const std::uint64_t since = r.epoch.load(std::memory_order_acquire);
-        found = found || (since && since < epoch && r.berth->volume.get() == &volume &&
-                          r.first < first + count && first < r.first + r.count);
+        found = found || (r.under_way(epoch, first, count) && r.berth->volume.get() == &volume);
     });
     return found;
 }

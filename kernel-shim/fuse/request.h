@@ -60,6 +60,13 @@ struct Request {
     std::array<iovec, 2> parts{};
     Request* next = nullptr;
 
+    // Was it looked up before `before`, not ended yet, and does it touch the sectors? `count` may
+    // reach to the end of all numbers.
+    bool under_way(std::uint64_t before, std::uint64_t at, std::uint64_t sectors) const {
+        const std::uint64_t since = epoch.load(std::memory_order_acquire);
+        return since && since < before && (first < at ? at - first < count : first - at < sectors);
+    }
+
     // The memory at byte `at` of the request and how much of it lies together.
     std::span<std::uint8_t> memory(std::uint32_t at) {
         if (!large)
