@@ -18,7 +18,7 @@ class Walk {
   public:
     Walk(unsigned seed, bool recovering)
         : random_(seed), shim_(most_units * lbas_per_unit, false),
-          model_(most_units, 40, 8) {
+          model_(most_units, seed % 2 ? 12 : 40, seed % 2 ? 4 : 8) {
         shim_.config.max_ranges = model_.max_ranges;
         shim_.config.max_associations = model_.max_associations;
         shim_.config.recovering = model_.recovering = recovering;

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+// The range tree by itself, against a std::map of cuts, at sizes that need several levels.
+#include <algorithm>
+#include <array>
+#include <map>
+#include <random>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "allocator.h"
+#include <dek/ioctl.h>
+extern "C" { // private, so written for C alone
+#include <tree.h>
+}
+
+namespace {
+
+using Cuts = std::map<std::uint64_t, std::uintptr_t>;
+
+constexpr std::uint64_t lba_end = 1ull << 55;
+
+void assign(Cuts& cuts, std::uint64_t first, std::uint64_t end, std::uintptr_t value) {
+    const std::uintptr_t after = std::prev(cuts.upper_bound(end))->second;
+    cuts.erase(cuts.lower_bound(first), cuts.upper_bound(end));
+    cuts[first] = value;
+    cuts[end] = after;
+    for (const auto at : {end, first}) { // neighbours differ
+        const auto it = cuts.find(at);
+        if (it != cuts.begin() && std::prev(it)->second == it->second)
+            cuts.erase(it);
+    }
+}
+
+class Tree {
+  public:
+    dek_tree tree{};
+    dek_weave weave{};
+
+    Tree() { REQUIRE(dek_tree_plain(&weave, &tree)); }
+    ~Tree() {
+        dek_block* nodes = nullptr;
+        dek_tree_drop(&tree, &nodes);
+        dek_blocks_free(nodes);
+        dek_weave_clear(&weave);
+    }
+    Tree(const Tree&) = delete;
+    Tree& operator=(const Tree&) = delete;
+
+    bool edit(const std::vector<dek_edit>& edits) {
+        dek_tree next;
+        if (!dek_tree_edit(&weave, &tree, edits.data(), static_cast<unsigned>(edits.size()), &next))
+            return false;
+        tree = next;
+        replaced = 0;
+        for (const dek_block* b = weave.dropped; b; b = b->next)
+            ++replaced;
+        dek_blocks_free(weave.dropped);
+        return true;
+    }
+    long replaced = 0; // nodes, by the last edit
+
+    struct Shape {
+        std::size_t leaves = 0;
+        std::size_t inner = 0;
+        std::size_t cuts = 0;
+        std::size_t wide = 0;
+        std::size_t clustered = 0;
+    };
+    // Checks what every tree must be, and collects its cuts.
+    Shape check(Cuts& out) const {
+        Shape shape;
+        descend(tree.root, tree.height, 0, shape, out);
+        return shape;
+    }
+
+  private:
+    void descend(const dek_block* node, unsigned height, std::uint64_t first, Shape& shape,
+                 Cuts& out) const {
+        if (height) {
+            const auto* inner = reinterpret_cast<const dek_inner*>(node);
+            ++shape.inner;
+            shape.clustered += inner->clustered;
+            if (inner->count < 1 || inner->count > DEK_INNER_CUTS || inner->cut[0].key != first)
+                FAIL("an inner node of " << int(inner->count) << " at " << first);
+            for (unsigned i = 0; i < inner->count; ++i)
+                descend(reinterpret_cast<const dek_block*>(inner->cut[i].value), height - 1,
+                        inner->cut[i].key, shape, out);
+            return;
+        }
+        const auto* leaf = reinterpret_cast<const dek_leaf*>(node);
+        ++shape.leaves;
+        shape.wide += leaf->wide;
+        shape.cuts += leaf->count;
+        if (leaf->count < 1 || leaf->count > DEK_LEAF_CUTS || leaf->base != first)
+            FAIL("a leaf of " << int(leaf->count) << " at " << first);
+        for (unsigned i = 0; i < leaf->count; ++i) {
+            const dek_cut cut = dek_leaf_cut(leaf, i);
+            if (!out.empty() && (out.rbegin()->first >= cut.key || out.rbegin()->second == cut.value))
+                FAIL("cuts out of order or without effect at " << cut.key);
+            out.emplace_hint(out.end(), cut.key, cut.value);
+        }
+    }
+};
+
+std::array<std::uint32_t, DEK_STATES> count_states(const Cuts& cuts) {
+    std::array<std::uint32_t, DEK_STATES> n{};
+    for (auto& [key, value] : cuts)
+        n[value & DEK_VALUE_STATE] += (value & DEK_VALUE_STATE) != DEK_RANGE_PLAIN;
+    return n;
+}
+
+void agree(const Tree& tree, const Cuts& model) {
+    Cuts got;
+    tree.check(got);
+    REQUIRE(got == model);
+    const auto states = count_states(model);
+    for (unsigned s = 1; s < DEK_STATES; ++s)
+        REQUIRE(tree.tree.ranges[s] == states[s]);
+}
+
+void agree_on_lookup(const Tree& tree, const Cuts& model, std::uint64_t lba) {
+    const auto next = model.upper_bound(lba);
+    const dek_stretch at = dek_tree_find(&tree.tree, lba, lba_end);
+    if (at.first != std::prev(next)->first || at.value != std::prev(next)->second ||
+        at.end != (next == model.end() ? lba_end : next->first))
+        FAIL("LBA " << lba << " is found in [" << at.first << ", " << at.end << ")");
+}
+
+std::uintptr_t some_value(std::mt19937_64& random, unsigned kinds) {
+    const auto n = random() % kinds;
+    return n < DEK_STATES && n != DEK_RANGE_KEYED ? n : (n << 6 | DEK_RANGE_KEYED);
+}
+
+} // namespace
+
+TEST_CASE("a tree edited at random holds what a sorted map does, whatever its size") {
+    const auto scale = GENERATE(1ull, 8ull, 8ull << 20, (1ull << 36) + 8);
+    const unsigned kinds = GENERATE(3u, 100u);
+    std::mt19937_64 random(scale + kinds);
+    Tree tree;
+    Cuts model{{0, DEK_RANGE_PLAIN}};
+    for (int round = 0; round < 200; ++round) {
+        // Now and then one that wipes out a lot, so that it shrinks as well.
+        const std::uint64_t reach = round % 50 == 49 ? 4000 : 3;
+        std::vector<dek_edit> edits;
+        std::uint64_t at = random() % 30000;
+        for (unsigned i = 0; i < 60 && at < 40000; ++i) {
+            const std::uint64_t end = at + 1 + random() % reach;
+            edits.push_back({at * scale, end * scale, some_value(random, kinds)});
+            at = end + random() % 200 * (random() % 3 != 0);
+        }
+        REQUIRE(tree.edit(edits));
+        for (auto& e : edits)
+            assign(model, e.first, e.end, e.value);
+        if (round % 20 == 9)
+            agree(tree, model);
+        for (int i = 0; i < 200; ++i)
+            agree_on_lookup(tree, model, random() % (41000 * scale));
+    }
+    Cuts cuts;
+    CHECK(tree.check(cuts).leaves >= 5);
+}
+
+TEST_CASE("cuts that cluster, and cuts that are far apart, are found like any others") {
+    Tree tree;
+    Cuts model{{0, DEK_RANGE_PLAIN}};
+    std::mt19937_64 random(7);
+    // 3000 cuts close together for every power of two, so inner nodes cannot tell them by stretches.
+    for (unsigned power = 16; power < 54; ++power) {
+        std::vector<dek_edit> edits;
+        for (unsigned i = 0; i < 180; ++i) {
+            const std::uint64_t first = (1ull << power) + i * (power % 5 ? 16 : 1ull << (power / 2 - 4));
+            edits.push_back({first, first + 8, some_value(random, 40)});
+        }
+        edits.erase(std::remove_if(edits.begin(), edits.end(),
+                                   [&](auto& e) { return e.end > (2ull << power); }),
+                    edits.end());
+        std::vector<dek_edit> apart;
+        for (auto& e : edits)
+            if (apart.empty() || apart.back().end <= e.first)
+                apart.push_back(e);
+        REQUIRE(tree.edit(apart));
+        for (auto& e : apart)
+            assign(model, e.first, e.end, e.value);
+    }
+    agree(tree, model);
+    Cuts cuts;
+    const auto shape = tree.check(cuts);
+    CHECK(shape.wide > 0);
+    CHECK(shape.clustered > 0);
+    for (auto& [key, value] : model) {
+        agree_on_lookup(tree, model, key);
+        agree_on_lookup(tree, model, key + 1);
+        if (key)
+            agree_on_lookup(tree, model, key - 1);
+    }
+}
+
+TEST_CASE("ranges added in order fill their leaves") {
+    Tree tree;
+    constexpr unsigned commands = 500;
+    for (unsigned c = 0; c < commands; ++c) {
+        std::vector<dek_edit> edits;
+        for (std::uint64_t i = 0; i < 60; ++i)
+            edits.push_back({(c * 60 + i) * 32, (c * 60 + i) * 32 + 16, (c + 1) << 6 | DEK_RANGE_KEYED});
+        REQUIRE(tree.edit(edits));
+    }
+    Cuts cuts;
+    const auto shape = tree.check(cuts);
+    CHECK(shape.cuts == commands * 120); // the first one begins at LBA 0
+    CHECK(shape.leaves <= shape.cuts / DEK_LEAF_CUTS + 2);
+}
+
+TEST_CASE("a command replaces a path of nodes for each range, not the tree") {
+    Tree tree;
+    std::vector<dek_edit> edits;
+    for (std::uint64_t i = 0; i < 100'000; ++i)
+        edits.push_back({i * 64, i * 64 + 32, DEK_RANGE_FENCED});
+    REQUIRE(tree.edit(edits));
+    REQUIRE(tree.tree.height == 2);
+    std::mt19937_64 random(3);
+    for (int i = 0; i < 200; ++i) {
+        const std::uint64_t first = random() % 100'000 * 64;
+        REQUIRE(tree.edit({{first, first + 32, std::uintptr_t(i + 1) << 6 | DEK_RANGE_KEYED}}));
+        // Where a range touches a border, the neighbour is on the path, too.
+        CHECK(tree.replaced <= 2 + 2 + 1 + 1);
+    }
+}
+
+TEST_CASE("a tree from which nearly everything is taken away becomes small again") {
+    Tree tree;
+    std::vector<dek_edit> edits;
+    for (std::uint64_t i = 0; i < 50'000; ++i)
+        edits.push_back({i * 64, i * 64 + 32, DEK_RANGE_FENCED});
+    REQUIRE(tree.edit(edits));
+    REQUIRE(tree.edit({{64 * 100, 64 * 49'900, DEK_RANGE_PLAIN}}));
+    Cuts cuts;
+    auto shape = tree.check(cuts);
+    CHECK(shape.leaves <= 10);
+    REQUIRE(tree.edit({{0, 64 * 50'000, DEK_RANGE_PLAIN}}));
+    cuts.clear();
+    shape = tree.check(cuts);
+    CHECK(shape.leaves == 1);
+    CHECK(shape.inner == 0);
+    CHECK(cuts == Cuts{{0, DEK_RANGE_PLAIN}});
+}
+
+TEST_CASE("thinning a tree out merges its leaves") {
+    Tree tree;
+    std::vector<dek_edit> edits, thin;
+    for (std::uint64_t i = 0; i < 50'000; ++i)
+        edits.push_back({i * 64, i * 64 + 32, DEK_RANGE_FENCED});
+    REQUIRE(tree.edit(edits));
+    for (std::uint64_t i = 0; i < 50'000; ++i) {
+        if (i % 50 == 0)
+            continue;
+        thin.push_back({i * 64, i * 64 + 32, DEK_RANGE_PLAIN});
+        if (thin.size() == 60) {
+            REQUIRE(tree.edit(thin));
+            thin.clear();
+        }
+    }
+    REQUIRE(tree.edit(thin));
+    Cuts cuts;
+    const auto shape = tree.check(cuts);
+    CHECK(shape.cuts == 2000);
+    CHECK(shape.leaves <= shape.cuts / (DEK_LEAF_CUTS / 4) + 1);
+}
+
+TEST_CASE("a tree edit that runs out of memory at any point leaves the old tree and no garbage") {
+    Tree tree;
+    std::vector<dek_edit> edits, change;
+    for (std::uint64_t i = 0; i < 20'000; ++i)
+        edits.push_back({i * 64, i * 64 + 32, DEK_RANGE_FENCED});
+    REQUIRE(tree.edit(edits));
+    for (std::uint64_t i = 0; i < 60; ++i)
+        change.push_back({i * 20'000 + 8, i * 20'000 + 16, i << 6 | DEK_RANGE_KEYED});
+    Cuts before, after;
+    tree.check(before);
+    const long blocks = allocator::live();
+    long k = 1;
+    for (;; ++k) {
+        allocator::fail_at(k);
+        const bool made = tree.edit(change);
+        allocator::fail_at(0);
+        if (made)
+            break;
+        after.clear();
+        tree.check(after);
+        REQUIRE(after == before);
+        REQUIRE(allocator::live() == blocks);
+    }
+    CHECK(k > 100);
+}
