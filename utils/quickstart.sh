@@ -58,7 +58,7 @@ say "5. A filesystem on it, and files"
 run mkfs.ext4 -q -E nodiscard "$node"
 run mount "$node" "$mnt"
 for i in $(seq 12); do
-    yes "dekstack quickstart: this line is file $i, and it is no secret" | head -c 3M >"$mnt/file$i"
+    head -c 3M >"$mnt/file$i" < <(yes "dekstack quickstart: this line is file $i, and it is no secret")
 done
 (cd "$mnt" && sha256sum file* >SHA256SUMS && tail -n 3 SHA256SUMS)
 run umount "$mnt"

@@ -25,13 +25,13 @@ def eventually(what, true, seconds=20):
 
 
 class Dekstack:
-    def __init__(self, shimd_args=(), kcmd_args=(), keystore=True, env=None):
+    def __init__(self, shimd_args=(), kcmd_args=(), keystore=True, state=None):
         self.work = tempfile.mkdtemp(prefix="dekstack-e2e.", dir="/var/tmp")
-        self.run, self.state, self.dev = f"{self.work}/run", f"{self.work}/state", f"{self.work}/dev"
+        self.run, self.state, self.dev = f"{self.work}/run", state or f"{self.work}/state", f"{self.work}/dev"
         self.shim_dir, self.socket = f"{self.run}/shim", f"{self.run}/bus"
         for folder in (self.shim_dir, self.state, self.dev):
-            os.makedirs(folder)
-        self.shimd_args, self.kcmd_args, self.env = list(shimd_args), list(kcmd_args), {**os.environ, **(env or {})}
+            os.makedirs(folder, exist_ok=True)
+        self.shimd_args, self.kcmd_args = list(shimd_args), list(kcmd_args)
         self.shimd = self.kcmd = None
         atexit.register(self.close)
         self.start_shimd()
@@ -41,7 +41,7 @@ class Dekstack:
 
     def _spawn(self, name, argv):
         with open(f"{self.work}/{name}.log", "ab") as log:
-            return subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env)
+            return subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def start_shimd(self):
         self.shimd = self._spawn("shimd", [SHIMD, "--dir", self.shim_dir, *self.shimd_args])
