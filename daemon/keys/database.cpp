@@ -22,7 +22,7 @@ const char* settings_of(Database::Mode mode) {
     case Database::Mode::durable:
         return "PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA; PRAGMA secure_delete=ON;";
     case Database::Mode::scratch:
-        return "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA secure_delete=ON;";
+        return "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA secure_delete=ON;";
     case Database::Mode::read_only:
         break;
     }

@@ -23,7 +23,8 @@ class Database {
   public:
     enum class Mode {
         durable, // an existing file; rollback journal, synchronous=EXTRA
-        scratch, // an existing empty file that is not in place yet: no journal, its writer syncs it
+        scratch, // an existing empty file that is not in place yet: no journal on disk, its writer
+                 // syncs it
         read_only, // an existing file
     };
     static Result<Database> open(const std::string& path, Mode mode);
