@@ -61,7 +61,7 @@ setup() { sh utils/setup.sh "$@" || { note_result "setup $*" 1; return 1; }; }
 
 job_style() {
     setup style || return
-    git ls-files '*.sh' .ci/run | xargs -r shellcheck -x
+    git ls-files '*.sh' .ci/run | xargs -r shellcheck -x -S warning
     note_result "shellcheck" $?
     git ls-files '*.cpp' '*.hpp' 'daemon/*.h' 'utils/*.h' 'kernel-shim/fuse/*.h' 'tests/*.h' 'bench/*.h' |
         xargs -r clang-format --dry-run -Werror
