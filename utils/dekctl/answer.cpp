@@ -83,4 +83,17 @@ const Json& object_at(const Json& object, const char* member) {
     return value && value->is_object() ? *value : none;
 }
 
+Json ordered(const Json& object, std::initializer_list<const char*> first) {
+    if (!object.is_object())
+        return object;
+    Json sorted = Json::object();
+    for (const char* member : first)
+        if (object.contains(member))
+            sorted[member] = object[member];
+    for (const auto& [member, value] : object.items())
+        if (!sorted.contains(member))
+            sorted[member] = value;
+    return sorted;
+}
+
 } // namespace dek::ctl

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,5 +31,8 @@ std::optional<std::uint64_t> number_at(const Json& object, const char* member);
 bool flag_at(const Json& object, const char* member);
 const Json& array_at(const Json& object, const char* member);  // or an empty array
 const Json& object_at(const Json& object, const char* member); // or an empty object
+
+// The object with these members first, in this order, and the others after them.
+Json ordered(const Json& object, std::initializer_list<const char*> first);
 
 } // namespace dek::ctl

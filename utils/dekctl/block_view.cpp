@@ -46,7 +46,41 @@ void add_fields(std::vector<Field>& fields, const std::string& prefix, const Jso
 
 std::vector<Field> fields_of(const Json& answer, const char* which) {
     std::vector<Field> fields;
-    add_fields(fields, "", object_at(answer, which));
+    // As they lie in the block, beginning with what it is.
+    add_fields(fields, "",
+               ordered(object_at(answer, which), {"verdict",
+                                                  "version",
+                                                  "opcode",
+                                                  "status",
+                                                  "endpoint_id",
+                                                  "controller_handle",
+                                                  "checksum",
+                                                  "class_name",
+                                                  "random1",
+                                                  "random2",
+                                                  "association",
+                                                  "blob_offset",
+                                                  "key_id_offset",
+                                                  "app_info_offset",
+                                                  "map_offset",
+                                                  "blob_length",
+                                                  "blob_type",
+                                                  "key_length",
+                                                  "algorithm",
+                                                  "mode",
+                                                  "key_data",
+                                                  "nonce",
+                                                  "tag",
+                                                  "kek_name",
+                                                  "key_id",
+                                                  "data_unit",
+                                                  "tweak_rule",
+                                                  "device_origin",
+                                                  "logical_origin",
+                                                  "chunk",
+                                                  "stripes",
+                                                  "leg",
+                                                  "map"}));
     return fields;
 }
 

@@ -4,9 +4,26 @@
 #include "fields.h"
 
 namespace dek::ctl {
+namespace {
+
+Json rows_in_order(const Json& rows) {
+    if (!rows.is_array())
+        return rows;
+    Json sorted = Json::array();
+    for (const Json& row : rows)
+        sorted.push_back(ordered(row, {"id", "first", "last"}));
+    return sorted;
+}
+
+} // namespace
 
 void print_header(std::ostream& out, const Json& header) {
-    Json rest = header;
+    Json rest = ordered(header, {"name", "uuid", "sequence", "place", "header_lba", "header_at",
+                                 "device_lbas", "offset", "size", "data_unit", "logical_block",
+                                 "cipher", "tweak", "endpoint", "keys", "ranges"});
+    for (const char* rows : {"keys", "ranges"})
+        if (rest.contains(rows))
+            rest[rows] = rows_in_order(rest[rows]);
     const Json copies = object_at(header, "copies");
     rest.erase("copies");
     rest.erase("authenticated");

@@ -69,8 +69,11 @@ Result<void> pass_secret(Session& session, const char* name, const Result<Secret
 Result<void> pass_sources(Session& session, const Sources& from) {
     if (!from.file.empty())
         return pass_secret(session, "material", key_material_from(from.file));
-    Result<void> passed =
-        pass_secret(session, "wrapped", secret_from(from.wrapped, max_wrapped, "the wrapped key"));
+    Result<Secret> text = secret_from(from.wrapped, max_wrapped, "the wrapped key");
+    while (text && text->size() > 1 && text->bytes()[text->size() - 1] == '\n' &&
+           text->bytes()[text->size() - 2] == '\n')
+        text->truncate(text->size() - 1); // an editor's empty lines at the end
+    const Result<void> passed = pass_secret(session, "wrapped", text);
     if (!passed)
         return passed;
     return pass_secret(session, "passphrase",
@@ -141,7 +144,9 @@ Result<void> export_key(Session& session, const Sources& to) {
     const Json& wrapped = answer->contains("wrapped") ? (*answer)["wrapped"] : Json();
     if (!wrapped.is_string())
         return fail(Errc::internal, "the controller's answer has no wrapped key in it");
-    const std::string text = wrapped.get<std::string>() + "\n";
+    std::string text = wrapped.get<std::string>();
+    if (!text.ends_with('\n'))
+        text += '\n';
     if (Result<void> written =
             file->write({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
         !written)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "key_view.h"
 
+#include <algorithm>
+
 #include "fields.h"
 #include "printable.h"
 #include "table.h"
@@ -65,7 +67,7 @@ void print_keystore(std::ostream& out, const Json& answer) {
         table.print(out, "  ");
     const Json& cache = object_at(answer, "cache");
     if (!cache.empty())
-        out << "cache: " << text_at(cache, "keys") << " keys in memory, each for "
+        out << "cache: " << counted(text_at(cache, "keys"), "key") << " in memory, each for "
             << text_at(cache, "lifetime") << " s at most\n";
 }
 
@@ -74,11 +76,11 @@ void print_slot(std::ostream& out, const Json& answer) {
 }
 
 void print_restored(std::ostream& out, const Json& answer) {
-    out << "restored, " << text_at(answer, "keys") << " keys\n";
+    out << "restored, " << counted(text_at(answer, "keys"), "key") << '\n';
 }
 
 void print_flushed(std::ostream& out, const Json& answer) {
-    out << text_at(answer, "flushed") << " keys flushed\n";
+    out << counted(text_at(answer, "flushed"), "key") << " flushed\n";
 }
 
 } // namespace dek::ctl

@@ -102,4 +102,8 @@ std::string size_of_lbas(std::uint64_t lbas) {
     return size_of_bytes(lbas * 512);
 }
 
+std::string counted(const std::string& number, const std::string& noun) {
+    return number + " " + noun + (number == "1" ? "" : "s");
+}
+
 } // namespace dek::ctl

@@ -22,4 +22,7 @@ std::size_t columns_of(std::string_view utf8);
 std::string size_of_lbas(std::uint64_t lbas);
 std::string size_of_bytes(std::uint64_t bytes);
 
+// "1 key", "2 keys".
+std::string counted(const std::string& number, const std::string& noun);
+
 } // namespace dek::ctl

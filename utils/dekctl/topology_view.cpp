@@ -78,8 +78,8 @@ void print_bar(std::ostream& out, const std::vector<Drawn>& ranges, Style style,
     for (const Drawn& range : ranges)
         name(*range.look);
     name(look_of(""));
-    out << "\n  one character: " << size_of_lbas(bar.lbas_per_mark) << " (" << bar.lbas_per_mark
-        << " LBAs)\n";
+    out << "\n  one character: " << size_of_lbas(bar.lbas_per_mark) << " ("
+        << counted(std::to_string(bar.lbas_per_mark), "LBA") << ")\n";
 }
 
 void print_ranges(std::ostream& out, const Json& answer) {

@@ -58,7 +58,8 @@ void print_keys_of(std::ostream& out, const Json& volume) {
 void print_associations_of(std::ostream& out, const Json& volume) {
     for (const Json& association : array_at(volume, "associations"))
         out << "  association: " << text_at(association, "handle") << ", key "
-            << text_at(association, "key") << ", " << text_at(association, "ranges") << " ranges, "
+            << text_at(association, "key") << ", "
+            << counted(text_at(association, "ranges"), "range") << ", "
             << size_at(association, "blocks") << '\n';
 }
 
@@ -71,7 +72,10 @@ void print_counters(std::ostream& out, const Json& volume) {
         text += text.empty() ? counter : (fits ? ", " : ",\n    ") + counter;
         column = (fits ? column + 2 : 0) + counter.size();
     };
-    for (const auto& [name, value] : object_at(volume, "counters").items()) {
+    const Json counters = ordered(object_at(volume, "counters"),
+                                  {"reads", "read_bytes", "writes", "write_bytes", "flushes",
+                                   "decrypted_bytes", "encrypted_bytes", "plain_bytes"});
+    for (const auto& [name, value] : counters.items()) {
         const Json entry{{"value", value}};
         const auto number = number_at(entry, "value");
         if (!number || *number == 0)

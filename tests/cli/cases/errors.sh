@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # $work is the runner's
 # Each way in which a call can fail: one sentence, advice where there is some, exit status 1.
 for code in InvalidArgument NotFound Exists Busy Refused Permission WrongKey UnknownKey Corrupt Unsupported Locked \
     Timeout NoSpace Io Unavailable Internal Unheard; do
@@ -39,5 +39,5 @@ run status secure
 echo '{}' | run --socket /dev/null status
 answer Version <<<'{"version": "0.1.0"}'
 printf '$ dekctl version >/dev/full\n'
-"$DEKCTL" --socket "$work/bus" version 2>&1 >/dev/full
+{ "$DEKCTL" --socket "$work/bus" version >/dev/full; } 2>&1
 echo "exit $?"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # $work is the runner's
 # Versions and events.
 answer Version <<<'{"version": "0.1.0", "abi": 1, "protocol": 1}'
 both version

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # $work is the runner's
 # The picture of a volume: layers, the bar to scale, the ranges; the same as a graph.
 layers='"layers": [
  {"kind": "volume", "node": "/dev/dek/secure", "encrypts": false, "why": "what the applications see"},
