@@ -46,5 +46,5 @@ unshare --mount --pid --fork --propagation private sh -c "
     mount -t tmpfs shm '$root/dev/shm' && cp -L /etc/resolv.conf '$root/etc/resolv.conf' 2>/dev/null
     mount -t proc proc '$root/proc' &&
     exec env -i TERM=dumb http_proxy='${http_proxy:-}' https_proxy='${https_proxy:-}' \
-        chroot '$root' bash /root/steps" </dev/null
+        /usr/sbin/chroot '$root' bash /root/steps" </dev/null
 echo "fresh: all steps done"

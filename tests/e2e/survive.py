@@ -19,7 +19,7 @@ def start_fio(path, offset, seconds, seed):
     return subprocess.Popen(
         ["fio", "--name=v", f"--filename={path}", "--rw=randrw", "--bs=4k", "--iodepth=32", "--direct=1",
          "--ioengine=libaio", f"--offset={offset}", f"--size={HALF}", "--verify=crc32c", "--verify_backlog=256",
-         "--verify_fatal=1", f"--runtime={seconds}", "--time_based", f"--randseed={seed}", "--output-format=json"],
+         "--verify_fatal=1", "--verify_state_save=0", f"--runtime={seconds}", "--time_based", f"--randseed={seed}", "--output-format=json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
