@@ -79,7 +79,7 @@ class QemuLuks:
         with open(secret, "w") as file:
             file.write("benchmark")
         run("qemu-img", "create", "-q", "--object", f"secret,id=s,file={secret}", "-f", "luks",
-            "-o", "key-secret=s,iter-time=10,cipher-alg=aes-256,cipher-mode=xts,ivgen-alg=plain64",
+            "-o", "key-secret=s,iter-time=200,cipher-alg=aes-256,cipher-mode=xts,ivgen-alg=plain64",
             image, str(SIZE))
         open(self.file, "w").close()
         self.daemon = subprocess.Popen(

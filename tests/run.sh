@@ -5,7 +5,7 @@
 #   style    shell scripts, formatting, SPDX lines, the size of functions
 #   slow     the tests quick leaves out: kills under load, kill points, full disks
 #   demo     utils/quickstart.sh on this machine
-#   asan     quick and slow, built with AddressSanitizer and UndefinedBehaviorSanitizer
+#   asan     quick, built with AddressSanitizer and UndefinedBehaviorSanitizer
 #   fuzz     every fuzz target for FUZZ_SECONDS (30)
 #   fresh    a bare Debian 12 root: the README's first command and `quick`, as written
 #   bench    every benchmark, with its figures and goals (not part of all)
