@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the data path pays to find out what becomes of a piece of I/O, by number of ranges. The ranges lie at random,
-// 4 to 32 KiB long and as far apart, are declared in the must-encrypt map and keyed by Associate commands of 60 ranges;
-// LBAs are drawn uniformly over the device, half of them for writes. One figure: the cost at 60 ranges over the cost
-// at 1,000,000.
+// What the data path pays to find out what becomes of a piece of I/O, by number of ranges. The
+// ranges lie at random, 4 to 32 KiB long and as far apart, are declared in the must-encrypt map and
+// keyed by Associate commands of 60 ranges; LBAs are drawn uniformly over the device, half of them
+// for writes. One figure: the cost at 60 ranges over the cost at 1,000,000.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -28,7 +28,9 @@ double cpu_ns() {
     return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_nsec);
 }
 
-dek_status key_set(void*, dek_association*) { return DEK_OK; }
+dek_status key_set(void*, dek_association*) {
+    return DEK_OK;
+}
 void key_drop(void*, dek_association*) {}
 void random_bytes(void*, void* out, std::size_t n) {
     std::fill_n(static_cast<unsigned char*>(out), n, static_cast<unsigned char>(0x5a));

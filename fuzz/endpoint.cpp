@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sequences of operations on an endpoint. Two ways, by the first byte: well-formed operations against the plain
-// model, which knows every status and the state of every LBA; or blocks, map pages and numbers of any shape, against
-// the one rule that matters most: what must be encrypted is never passed as it is unless it was yielded.
+// Sequences of operations on an endpoint. Two ways, by the first byte: well-formed operations
+// against the plain model, which knows every status and the state of every LBA; or blocks, map
+// pages and numbers of any shape, against the one rule that matters most: what must be encrypted is
+// never passed as it is unless it was yielded.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -194,7 +195,8 @@ class Sentinel {
             if ((got.verdict == DEK_CRYPT) != (got.handle != 0))
                 throw std::logic_error("encrypted without an association, or the reverse");
             for (std::uint64_t i = lba; i < lba + got.count; ++i)
-                if (must_[i] && !yielded_[i] && (got.verdict == DEK_PASS || got.verdict == DEK_REFUSE))
+                if (must_[i] && !yielded_[i] &&
+                    (got.verdict == DEK_PASS || got.verdict == DEK_REFUSE))
                     throw std::logic_error("plain I/O where there must be none");
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every operation, short of memory at its first allocation, its second, and so on: it says so, frees what it made and
-// leaves everything as it was; tried again, it succeeds.
+// Every operation, short of memory at its first allocation, its second, and so on: it says so,
+// frees what it made and leaves everything as it was; tried again, it succeeds.
 #include <cstring>
 #include <functional>
 
@@ -62,39 +62,51 @@ TEST_CASE("every operation survives the failure of any of its allocations") {
     for (std::size_t i = 0; i < DEK_MAP_PAGE; ++i)
         page.push_back({map[i].first, map[i].count, DEK_MAP_ENCRYPT, 0});
     // A page that could not be taken in drops the map, so all of it is sent again.
-    CHECK(starve(e, [&] { return e.map(1, map); }, -ENOMEM) > 20);
-    CHECK(starve(e, [&] { return e.map_page(2, DEK_MAP_BEGIN | DEK_MAP_ADD | DEK_MAP_COMMIT, page); },
-                 -ENOMEM) > 3);
+    CHECK(starve(
+              e, [&] { return e.map(1, map); }, -ENOMEM) > 20);
+    CHECK(starve(
+              e, [&] { return e.map_page(2, DEK_MAP_BEGIN | DEK_MAP_ADD | DEK_MAP_COMMIT, page); },
+              -ENOMEM) > 3);
     REQUIRE(e.map(3, map) == 0);
 
     Body body;
     for (std::uint64_t i = 0; i < 50; ++i)
         body.map.push_back({i * 640, 32});
     body.map.push_back({1 << 19, 8}); // plain: the command waits
-    CHECK(starve(e,
-                 [&] {
-                     const Answer a = e.associate(body);
-                     body.handle = a.status == DEK_OK ? a.handle : 0;
-                     return a.status;
-                 },
-                 DEK_NO_MEMORY) > 20);
+    CHECK(starve(
+              e,
+              [&] {
+                  const Answer a = e.associate(body);
+                  body.handle = a.status == DEK_OK ? a.handle : 0;
+                  return a.status;
+              },
+              DEK_NO_MEMORY) > 20);
     REQUIRE(e.engine.sets - e.engine.drops == 1);
-    CHECK(starve(e, [&] { return e.associate(body).status; }, DEK_NO_MEMORY) == 1); // refresh
+    CHECK(starve(
+              e, [&] { return e.associate(body).status; }, DEK_NO_MEMORY) == 1); // refresh
     body.key = 2;
     for (auto& r : body.map)
         r.count = 16;
-    CHECK(starve(e, [&] { return e.update(body).status; }, DEK_NO_MEMORY) > 20);
-    CHECK(starve(e, [&] { return e.disassociate(body.handle).status; }, DEK_NO_MEMORY) > 20);
+    CHECK(starve(
+              e, [&] { return e.update(body).status; }, DEK_NO_MEMORY) > 20);
+    CHECK(starve(
+              e, [&] { return e.disassociate(body.handle).status; }, DEK_NO_MEMORY) > 20);
 
     std::uint64_t token = 0;
-    CHECK(starve(e, [&] { return e.quiesce(0, 4096, token); }, -ENOMEM) == 4);
-    CHECK(starve(e, [&] { return e.yield(token, 64, 16); }, -ENOMEM) >= 3);
-    CHECK(starve(e, [&] { return e.release(token); }, -ENOMEM) == 0);
-    CHECK(starve(e, [&] { return e.settle(dek_endpoint_set_fence(e.ep, DEK_FENCE_HOLD, &e.change)); },
-                 -ENOMEM) == 1);
-    CHECK(starve(e, [&] { return e.settle(dek_endpoint_resize(e.ep, 1 << 21, &e.change)); }, -ENOMEM) ==
-          1);
-    CHECK(starve(e, [&] { return e.settle(dek_endpoint_recovered(e.ep, &e.change)); }, -ENOMEM) == 1);
+    CHECK(starve(
+              e, [&] { return e.quiesce(0, 4096, token); }, -ENOMEM) == 4);
+    CHECK(starve(
+              e, [&] { return e.yield(token, 64, 16); }, -ENOMEM) >= 3);
+    CHECK(starve(
+              e, [&] { return e.release(token); }, -ENOMEM) == 0);
+    CHECK(starve(
+              e, [&] { return e.settle(dek_endpoint_set_fence(e.ep, DEK_FENCE_HOLD, &e.change)); },
+              -ENOMEM) == 1);
+    CHECK(starve(
+              e, [&] { return e.settle(dek_endpoint_resize(e.ep, 1 << 21, &e.change)); },
+              -ENOMEM) == 1);
+    CHECK(starve(
+              e, [&] { return e.settle(dek_endpoint_recovered(e.ep, &e.change)); }, -ENOMEM) == 1);
 }
 
 TEST_CASE("lifting a hold needs no memory") {

@@ -62,18 +62,26 @@ void __wrap_free(void* p) {
 
 namespace allocator {
 
-long live() { return live_blocks; }
+long live() {
+    return live_blocks;
+}
 void fail_at(long n) {
     has_failed = false;
     countdown = n;
 }
-bool failed() { return has_failed; }
+bool failed() {
+    return has_failed;
+}
 void watch(const void* block, std::size_t offset, std::size_t size) {
     const std::lock_guard lock(watch_lock);
     watched[block] = {offset, size};
     watching = true;
 }
-long freed_wiped() { return wiped; }
-long freed_unwiped() { return unwiped; }
+long freed_wiped() {
+    return wiped;
+}
+long freed_unwiped() {
+    return unwiped;
+}
 
 } // namespace allocator

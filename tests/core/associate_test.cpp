@@ -92,7 +92,8 @@ TEST_CASE("keys are refused that XTS forbids, or that the blob's resolver does n
     dek_block_seal(block.data());
     CHECK(e.send(block).status == DEK_INVALID_KEY);
     body.type = DEK_BLOB_WRAPPED;
-    for (const auto status : {DEK_INVALID_KEY, DEK_NOT_CAPABLE, DEK_NO_MEMORY, DEK_INVALID_HW_STATE}) {
+    for (const auto status :
+         {DEK_INVALID_KEY, DEK_NOT_CAPABLE, DEK_NO_MEMORY, DEK_INVALID_HW_STATE}) {
         e.engine.on_resolve = status;
         CHECK(e.associate(body).status == status);
     }
@@ -201,16 +202,28 @@ TEST_CASE("a refresh that differs from what it refreshes is Association Exists")
     Body body;
     body.map = {{8, 16}};
     body.handle = e.associate(body).handle;
-    SECTION("in the map") { body.map = {{8, 8}}; }
-    SECTION("in the key") { body.key = 2; }
-    SECTION("in the key's length") { body.key_length = 32; }
-    SECTION("in the key's ID") { body.key_id = "another"; }
+    SECTION("in the map") {
+        body.map = {{8, 8}};
+    }
+    SECTION("in the key") {
+        body.key = 2;
+    }
+    SECTION("in the key's length") {
+        body.key_length = 32;
+    }
+    SECTION("in the key's ID") {
+        body.key_id = "another";
+    }
     SECTION("in the key's ID alone") {
         body.key_id = "key-2";
         body.blob = false;
     }
-    SECTION("in the tweak rule") { body.geometry.tweak_rule = DEK_TWEAK_LBA512; }
-    SECTION("in the logical origin") { body.geometry.logical_origin = 8; }
+    SECTION("in the tweak rule") {
+        body.geometry.tweak_rule = DEK_TWEAK_LBA512;
+    }
+    SECTION("in the logical origin") {
+        body.geometry.logical_origin = 8;
+    }
     SECTION("in the stripes") {
         body.geometry.chunk = 64;
         body.geometry.stripes = 2;

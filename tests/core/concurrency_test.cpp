@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Readers look up while a writer changes, as in a shim whose readers count themselves in and out of their read
-// sections: what a change replaced is freed when every reader has been outside since.
+// Readers look up while a writer changes, as in a shim whose readers count themselves in and out of
+// their read sections: what a change replaced is freed when every reader has been outside since.
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -94,7 +94,8 @@ void read(Shim& shim, Reader& reader, unsigned seed) {
 
 } // namespace
 
-TEST_CASE("while associations are replaced, a reader finds the old one or the new one, never neither") {
+TEST_CASE(
+    "while associations are replaced, a reader finds the old one or the new one, never neither") {
     const long unwiped = allocator::freed_unwiped();
     {
         Shim shim;
@@ -108,8 +109,9 @@ TEST_CASE("while associations are replaced, a reader finds the old one or the ne
 
         std::vector<std::thread> threads;
         for (auto& reader : shim.readers)
-            threads.emplace_back(
-                [&shim, &reader, seed = static_cast<unsigned>(threads.size())] { read(shim, reader, seed); });
+            threads.emplace_back([&shim, &reader, seed = static_cast<unsigned>(threads.size())] {
+                read(shim, reader, seed);
+            });
         unsigned failures = 0;
         // On a loaded machine every grace period takes long; a few hundred are enough.
         const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(3);

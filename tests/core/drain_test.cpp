@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Commands that wait for old I/O: what they hold meanwhile, how they are gone on with, and what must wait for them.
+// Commands that wait for old I/O: what they hold meanwhile, how they are gone on with, and what
+// must wait for them.
 #include <catch2/catch.hpp>
 
 #include "rig.h"
@@ -125,10 +126,18 @@ TEST_CASE("an update with another key or geometry waits for all I/O under the ol
     Body body;
     body.map = {{0, 64}};
     body.handle = e.associate(body).handle;
-    SECTION("key") { body.key = 2; }
-    SECTION("key ID") { body.key_id = "key-2"; }
-    SECTION("tweak rule") { body.geometry.tweak_rule = DEK_TWEAK_LBA512; }
-    SECTION("logical origin") { body.geometry.logical_origin = 4096; }
+    SECTION("key") {
+        body.key = 2;
+    }
+    SECTION("key ID") {
+        body.key_id = "key-2";
+    }
+    SECTION("tweak rule") {
+        body.geometry.tweak_rule = DEK_TWEAK_LBA512;
+    }
+    SECTION("logical origin") {
+        body.geometry.logical_origin = 4096;
+    }
     body.map = {{32, 64}};
     REQUIRE(e.update(body).status == DEK_OK);
     CHECK(same(drained_by(e), {{0, 64}}));

@@ -15,7 +15,7 @@ dek_geometry plain_geometry(unsigned unit = 4096, std::uint8_t rule = DEK_TWEAK_
 }
 
 struct dek_tweak_run run(const dek_geometry& g, std::uint64_t lba, std::uint64_t count) {
-    struct dek_tweak_run out{};
+    struct dek_tweak_run out {};
     ::dek_tweak_run(&g, lba, count, &out);
     return out;
 }
@@ -72,7 +72,8 @@ TEST_CASE("a run of tweaks ends with its stripe chunk and goes on in the next ro
 TEST_CASE("every unit of a run has the number that the definition gives it") {
     std::mt19937_64 random(5);
     for (int i = 0; i < 20'000; ++i) {
-        auto g = plain_geometry(512u << random() % 4, random() % 2 ? DEK_TWEAK_UNIT : DEK_TWEAK_LBA512);
+        auto g =
+            plain_geometry(512u << random() % 4, random() % 2 ? DEK_TWEAK_UNIT : DEK_TWEAK_LBA512);
         const std::uint64_t unit = g.data_unit / 512;
         g.device_origin = random() % 100'000 * unit;
         g.logical_origin = (random() >> 10) / unit * unit;

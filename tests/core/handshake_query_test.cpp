@@ -162,8 +162,7 @@ TEST_CASE("a query counts what an association would take of the endpoint's capac
     e.config.max_ranges = 4;
     e.make();
     CHECK(e.query({{0, 8}, {16, 8}, {32, 8}, {48, 8}}).status == DEK_OK);
-    CHECK(e.query({{0, 8}, {16, 8}, {32, 8}, {48, 8}, {64, 8}}).status ==
-          DEK_ASSOCIATION_OVERFLOW);
+    CHECK(e.query({{0, 8}, {16, 8}, {32, 8}, {48, 8}, {64, 8}}).status == DEK_ASSOCIATION_OVERFLOW);
     REQUIRE(e.map(1, {{0, 80}}) == 0);
     CHECK(e.query({{8, 8}, {24, 8}}).status == DEK_ASSOCIATION_OVERFLOW); // five pieces
     CHECK(e.query({{0, 8}, {16, 8}}).status == DEK_OK);                   // four

@@ -12,19 +12,45 @@ using namespace rig;
 TEST_CASE("an endpoint is not made from a configuration that makes no sense") {
     Endpoint e(4096, false);
     auto& c = e.config;
-    SECTION("no LBAs") { c.count = 0; }
-    SECTION("overflow") { c.first = ~0ull - 5; }
-    SECTION("more LBAs than a device has bytes for") { c.count = (1ull << 55) + 1; }
-    SECTION("no unit") { c.data_unit = 0; }
-    SECTION("unit too small") { c.data_unit = 256; }
-    SECTION("unit too large") { c.data_unit = 8192; }
-    SECTION("unit no power of two") { c.data_unit = 1536; }
-    SECTION("no fence of that number") { c.fence = static_cast<dek_fence>(3); }
-    SECTION("no class") { c.class_name = nullptr; }
-    SECTION("no cipher") { c.ops = nullptr; }
-    SECTION("no key_set") { e.engine.ops.key_set = nullptr; }
-    SECTION("no key_drop") { e.engine.ops.key_drop = nullptr; }
-    SECTION("no randomness") { e.engine.ops.random = nullptr; }
+    SECTION("no LBAs") {
+        c.count = 0;
+    }
+    SECTION("overflow") {
+        c.first = ~0ull - 5;
+    }
+    SECTION("more LBAs than a device has bytes for") {
+        c.count = (1ull << 55) + 1;
+    }
+    SECTION("no unit") {
+        c.data_unit = 0;
+    }
+    SECTION("unit too small") {
+        c.data_unit = 256;
+    }
+    SECTION("unit too large") {
+        c.data_unit = 8192;
+    }
+    SECTION("unit no power of two") {
+        c.data_unit = 1536;
+    }
+    SECTION("no fence of that number") {
+        c.fence = static_cast<dek_fence>(3);
+    }
+    SECTION("no class") {
+        c.class_name = nullptr;
+    }
+    SECTION("no cipher") {
+        c.ops = nullptr;
+    }
+    SECTION("no key_set") {
+        e.engine.ops.key_set = nullptr;
+    }
+    SECTION("no key_drop") {
+        e.engine.ops.key_drop = nullptr;
+    }
+    SECTION("no randomness") {
+        e.engine.ops.random = nullptr;
+    }
     e.make();
     CHECK(e.ep == nullptr);
 }

@@ -89,17 +89,39 @@ TEST_CASE("a page with a bad entry drops the open map and changes nothing") {
     REQUIRE(e.map_page(1, all_flags, {encrypt(0, 8)}) == 0);
     REQUIRE(e.map_page(2, DEK_MAP_BEGIN | DEK_MAP_ADD, {encrypt(512, 64)}) == 0);
     dek_map_entry bad = encrypt(1024, 8);
-    SECTION("unsorted") { bad.first = 256; }
-    SECTION("overlapping") { bad.first = 568; }
-    SECTION("empty") { bad.count = 0; }
-    SECTION("unaligned start") { bad.first = 1028; }
-    SECTION("unaligned length") { bad.count = 4; }
-    SECTION("outside") { bad.first = 4096; }
-    SECTION("reaching outside") { bad.count = 8192; }
-    SECTION("overflowing") { bad.count = ~0ull - 7; }
-    SECTION("of no kind") { bad.kind = 3; }
-    SECTION("of kind 0") { bad.kind = 0; }
-    SECTION("with reserved bytes") { bad.reserved = 1; }
+    SECTION("unsorted") {
+        bad.first = 256;
+    }
+    SECTION("overlapping") {
+        bad.first = 568;
+    }
+    SECTION("empty") {
+        bad.count = 0;
+    }
+    SECTION("unaligned start") {
+        bad.first = 1028;
+    }
+    SECTION("unaligned length") {
+        bad.count = 4;
+    }
+    SECTION("outside") {
+        bad.first = 4096;
+    }
+    SECTION("reaching outside") {
+        bad.count = 8192;
+    }
+    SECTION("overflowing") {
+        bad.count = ~0ull - 7;
+    }
+    SECTION("of no kind") {
+        bad.kind = 3;
+    }
+    SECTION("of kind 0") {
+        bad.kind = 0;
+    }
+    SECTION("with reserved bytes") {
+        bad.reserved = 1;
+    }
     CHECK(e.map_page(2, DEK_MAP_ADD, {bad}) == -EINVAL);
     CHECK(e.map_page(2, DEK_MAP_COMMIT, {}) == -EBADF);
     REQUIRE(e.ranges().size() == 1);
@@ -111,8 +133,12 @@ TEST_CASE("fields that contradict each other are refused") {
     auto page = std::make_unique<dek_ioc_map>();
     page->generation = 1;
     page->flags = DEK_MAP_BEGIN;
-    SECTION("no flags") { page->flags = 0; }
-    SECTION("unknown flags") { page->flags |= 8; }
+    SECTION("no flags") {
+        page->flags = 0;
+    }
+    SECTION("unknown flags") {
+        page->flags |= 8;
+    }
     SECTION("too many entries") {
         page->flags |= DEK_MAP_ADD;
         page->count = DEK_MAP_PAGE + 1;
@@ -121,7 +147,9 @@ TEST_CASE("fields that contradict each other are refused") {
         page->count = 1;
         page->entry[0] = encrypt(0, 8);
     }
-    SECTION("unused entries that are not zero") { page->entry[599].first = 1; }
+    SECTION("unused entries that are not zero") {
+        page->entry[599].first = 1;
+    }
     CHECK(dek_endpoint_map(e.ep, page.get(), &e.change) == -EINVAL);
     CHECK(e.change.next == nullptr);
 }
@@ -131,7 +159,8 @@ TEST_CASE("neighbours of one kind are one range") {
     e.config.max_ranges = 2;
     e.make();
     REQUIRE(e.map_page(1, all_flags,
-                       {encrypt(0, 8), encrypt(8, 8), encrypt(16, 8), reserved(24, 8), reserved(32, 8)}) == 0);
+                       {encrypt(0, 8), encrypt(8, 8), encrypt(16, 8), reserved(24, 8),
+                        reserved(32, 8)}) == 0);
     REQUIRE(e.ranges().size() == 2);
     CHECK(e.ranges()[0].count == 24);
     CHECK(e.ranges()[1].count == 16);

@@ -34,7 +34,9 @@ Ranges to_ranges(const Units& units) {
 Model::Model(unsigned unit_count, unsigned ranges, unsigned associations)
     : units(unit_count), max_ranges(ranges), max_associations(associations), cells(unit_count) {}
 
-bool Model::outside(const Units& map) const { return *map.rbegin() >= units; }
+bool Model::outside(const Units& map) const {
+    return *map.rbegin() >= units;
+}
 
 bool Model::held_by_command(const Units& map, std::uint64_t own) const {
     return std::any_of(tasks.begin(), tasks.end(), [&](auto& t) {
@@ -77,7 +79,9 @@ unsigned Model::count_with(const std::vector<Cell>& other) const {
     return n;
 }
 
-unsigned Model::range_count() const { return count_with(cells); }
+unsigned Model::range_count() const {
+    return count_with(cells);
+}
 
 dek_status Model::associate_status(const Association& wanted) const {
     if (outside(wanted.map))

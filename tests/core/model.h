@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an endpoint should do, said as plainly as possible: one state per data unit, everything recomputed from
-// that. Units of 8 LBAs.
+// What an endpoint should do, said as plainly as possible: one state per data unit, everything
+// recomputed from that. Units of 8 LBAs.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +53,8 @@ class Model {
 
     Model(unsigned unit_count, unsigned ranges, unsigned associations);
 
-    // What the endpoint must answer. Associate and Update do not look at `handle` == 0 ranges twice.
+    // What the endpoint must answer. Associate and Update do not look at `handle` == 0 ranges
+    // twice.
     dek_status associate_status(const Association& wanted) const;
     dek_status refresh_status(std::uint64_t handle, const Association& wanted) const;
     dek_status update_status(std::uint64_t handle, const Association& wanted) const;

@@ -33,7 +33,9 @@ dek_status key_resolve(void* shim, const dek_command*, std::uint8_t* key, std::u
     return engine.on_resolve;
 }
 
-dek_status ready(void* shim, const dek_geometry*) { return static_cast<Engine*>(shim)->on_ready; }
+dek_status ready(void* shim, const dek_geometry*) {
+    return static_cast<Engine*>(shim)->on_ready;
+}
 
 void random(void* shim, void* out, std::size_t n) {
     auto& engine = *static_cast<Engine*>(shim);
@@ -71,9 +73,13 @@ Endpoint::Endpoint(std::uint64_t count, bool now) {
         make();
 }
 
-Endpoint::~Endpoint() { dek_endpoint_destroy(ep); }
+Endpoint::~Endpoint() {
+    dek_endpoint_destroy(ep);
+}
 
-void Endpoint::make() { ep = dek_endpoint_create(&config); }
+void Endpoint::make() {
+    ep = dek_endpoint_create(&config);
+}
 
 void Endpoint::publish(dek_change& c) {
     if (c.next)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An endpoint in the hands of a shim that does nothing else: publishes at once, reclaims at once, and lets the
-// test say when old I/O has gone. And the commands to send it, in one line each.
+// An endpoint in the hands of a shim that does nothing else: publishes at once, reclaims at once,
+// and lets the test say when old I/O has gone. And the commands to send it, in one line each.
 #pragma once
 
 #include <array>
@@ -94,7 +94,8 @@ class Endpoint {
     void drained(std::uint64_t hold);
 
     int map(std::uint64_t generation, const Ranges& encrypt, const Ranges& reserved = {});
-    int map_page(std::uint64_t generation, unsigned flags, const std::vector<dek_map_entry>& entries);
+    int map_page(std::uint64_t generation, unsigned flags,
+                 const std::vector<dek_map_entry>& entries);
     int quiesce(std::uint64_t first, std::uint64_t count, std::uint64_t& token);
     int release(std::uint64_t token);
     int yield(std::uint64_t token, std::uint64_t first, std::uint64_t count);

@@ -96,7 +96,8 @@ class Tree {
             FAIL("a leaf of " << int(leaf->count) << " at " << first);
         for (unsigned i = 0; i < leaf->count; ++i) {
             const dek_cut cut = dek_leaf_cut(leaf, i);
-            if (!out.empty() && (out.rbegin()->first >= cut.key || out.rbegin()->second == cut.value))
+            if (!out.empty() &&
+                (out.rbegin()->first >= cut.key || out.rbegin()->second == cut.value))
                 FAIL("cuts out of order or without effect at " << cut.key);
             out.emplace_hint(out.end(), cut.key, cut.value);
         }
@@ -166,11 +167,13 @@ TEST_CASE("cuts that cluster, and cuts that are far apart, are found like any ot
     Tree tree;
     Cuts model{{0, DEK_RANGE_PLAIN}};
     std::mt19937_64 random(7);
-    // 3000 cuts close together for every power of two, so inner nodes cannot tell them by stretches.
+    // 3000 cuts close together for every power of two, so inner nodes cannot tell them by
+    // stretches.
     for (unsigned power = 16; power < 54; ++power) {
         std::vector<dek_edit> edits;
         for (unsigned i = 0; i < 180; ++i) {
-            const std::uint64_t first = (1ull << power) + i * (power % 5 ? 16 : 1ull << (power / 2 - 4));
+            const std::uint64_t first =
+                (1ull << power) + i * (power % 5 ? 16 : 1ull << (power / 2 - 4));
             edits.push_back({first, first + 8, some_value(random, 40)});
         }
         edits.erase(std::remove_if(edits.begin(), edits.end(),
@@ -203,7 +206,8 @@ TEST_CASE("ranges added in order fill their leaves") {
     for (unsigned c = 0; c < commands; ++c) {
         std::vector<dek_edit> edits;
         for (std::uint64_t i = 0; i < 60; ++i)
-            edits.push_back({(c * 60 + i) * 32, (c * 60 + i) * 32 + 16, (c + 1) << 6 | DEK_RANGE_KEYED});
+            edits.push_back(
+                {(c * 60 + i) * 32, (c * 60 + i) * 32 + 16, (c + 1) << 6 | DEK_RANGE_KEYED});
         REQUIRE(tree.edit(edits));
     }
     Cuts cuts;

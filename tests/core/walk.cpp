@@ -147,7 +147,7 @@ class Walk::State {
     // BUSY because the wait was given up is not the answer of a command that did nothing.
     dek_status verdict_of(const Answer& answer) {
         return shim_.change.hold && !shim_.drains && answer.status == DEK_BUSY ? DEK_OK
-                                                                                : answer.status;
+                                                                               : answer.status;
     }
 
     void resumed(std::uint64_t hold) {
@@ -433,7 +433,7 @@ class Walk::State {
             expect(entry.blocks == known->second.map.size() * lbas_per_unit);
             expect(entry.ranges == to_ranges(known->second.map).size());
             expect(std::string(reinterpret_cast<const char*>(entry.key_id), entry.key_id_length) ==
-                    "key-" + std::to_string(known->second.key));
+                   "key-" + std::to_string(known->second.key));
             bool draining = false;
             for (auto& [hold, task] : model_.tasks)
                 draining |= task.opcode && task.handle == entry.handle && !task.units.empty();
@@ -459,6 +459,8 @@ class Walk::State {
 Walk::Walk(Dice dice, unsigned seed, bool tight, bool recovering)
     : state_(std::make_unique<State>(std::move(dice), seed, tight, recovering)) {}
 Walk::~Walk() = default;
-void Walk::step() { state_->step(); }
+void Walk::step() {
+    state_->step();
+}
 
 } // namespace rig

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One endpoint and one plain model, taken through the same operations, as the dice fall: some are short of memory,
-// some abandoned while they drain, some sent again. After each, every LBA must be what the model says.
+// One endpoint and one plain model, taken through the same operations, as the dice fall: some are
+// short of memory, some abandoned while they drain, some sent again. After each, every LBA must be
+// what the model says.
 #pragma once
 
 #include <functional>
