@@ -195,10 +195,20 @@ bool Exports::keep(const Volume& volume) {
 }
 
 bool Exports::attach(const std::shared_ptr<Volume>& volume) {
-    for (std::size_t i = 0; i < lanes_.size(); i++)
-        if (!lanes_[i]->attach(volume, volume->fuse[i % volume->fuse.size()].get()))
-            return false;
+    for (std::size_t i = 0; i < lanes_.size(); i++) {
+        if (lanes_[i]->attach(volume, volume->fuse[i % volume->fuse.size()].get()))
+            continue;
+        while (i--)
+            lanes_[i]->detach(*volume);
+        return false;
+    }
     return true;
+}
+
+void Exports::take_down(const Volume& volume) {
+    unmount_lazily(path_of(volume));
+    ::unlink(path_of(volume).c_str());
+    ask_holder(Word::drop, volume.slot, {});
 }
 
 int Exports::create(const dek_ioc_volume& config, std::shared_ptr<Volume>& out) {
@@ -218,11 +228,7 @@ int Exports::create(const dek_ioc_volume& config, std::shared_ptr<Volume>& out) 
         return error;
     table_.prepare(volume->slot, config, volume->backing.identity);
     if (!keep(*volume) || !attach(volume)) {
-        for (auto& lane : lanes_)
-            lane->detach(*volume);
-        unmount_lazily(path_of(*volume));
-        ::unlink(path_of(*volume).c_str());
-        ask_holder(Word::drop, volume->slot, {});
+        take_down(*volume);
         return ENOMEM;
     }
     table_.commit(volume->slot);

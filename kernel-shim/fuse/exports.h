@@ -47,6 +47,7 @@ class Exports : public Host {
     bool keep(const Volume& volume);
     bool ask_holder(Word word, unsigned slot, const std::vector<int>& fds);
     bool attach(const std::shared_ptr<Volume>& volume);
+    void take_down(const Volume& volume);
     Backing find_backing(const Slot& slot, std::vector<Fd>& fds);
     bool still_serves(const std::vector<Fd>& fuse, const std::string& path) const;
 

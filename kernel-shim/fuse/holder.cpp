@@ -66,7 +66,8 @@ class Holder {
     bool stopping_ = false;
     Clock::time_point kill_at_{};        // when stopping takes too long
     std::chrono::milliseconds pause_{0}; // before the next worker
-    bool announced_ = false;
+    bool announced_ = false;             // a worker has served
+    int status_ = 0;
 };
 
 Result<void> make_folder(const std::string& path) {
@@ -74,6 +75,8 @@ Result<void> make_folder(const std::string& path) {
     std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
     if (::mkdir(path.c_str(), 0700) < 0 && errno != EEXIST)
         return fail_errno(errno, path);
+    if (!std::filesystem::is_directory(path, error))
+        return fail_errno(ENOTDIR, path);
     return {};
 }
 
@@ -205,6 +208,11 @@ void Holder::worker_died(int status) {
     worker_ = -1;
     if (stopping_)
         return;
+    if (!announced_ && WIFEXITED(status)) { // it said why; trying again would not change that
+        stopping_ = true;
+        status_ = 1;
+        return;
+    }
     pause_ = killed ? 0ms : std::clamp<std::chrono::milliseconds>(pause_ * 2, 50ms, 5s);
     log(Level::warning, "worker-died",
         {{"signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0},
@@ -271,7 +279,7 @@ int Holder::run() {
     while (worker_ > 0)
         wait();
     clean_up();
-    return 0;
+    return status_;
 }
 
 } // namespace

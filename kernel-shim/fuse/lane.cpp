@@ -88,8 +88,9 @@ void Lane::post(std::function<void()> work) {
 bool Lane::attach(const std::shared_ptr<Volume>& volume, int fd) {
     {
         const std::lock_guard guard(lock_);
-        if (!pool_.grow(kWaitingRequests, kWaitingLarge))
+        if (attached_ == allowances_ && !pool_.grow(kWaitingRequests, kWaitingLarge))
             return false;
+        allowances_ = std::max(allowances_, ++attached_);
     }
     auto berth = std::make_shared<std::unique_ptr<Berth>>(std::make_unique<Berth>());
     (*berth)->volume = volume;
@@ -118,6 +119,7 @@ void Lane::detach(const Volume& volume) {
         gone->set_value();
     });
     done.wait();
+    attached_--;
 }
 
 void Lane::close() {
@@ -178,8 +180,14 @@ void Lane::run() {
         take_postings();
         bool progress = read_requests();
         look_up();
-        while (Request* r = ready_.pop())
+        while (Request* r = ready_.pop()) {
+            const bool large = r->size > kSmall;
             prepare(r);
+            if (large) { // one at a time: its data is still in the CPU's cache when it is decrypted
+                submit();
+                progress |= reap();
+            }
+        }
         if (!submit()) {
             ::usleep(1000); // the kernel is short of memory
             progress = true;
@@ -212,9 +220,10 @@ bool Lane::read_requests() {
     bool any = false;
     for (auto& berth : berths_) {
         for (unsigned n = 0; berth->readable && n < kBatch && !closed_; n++) {
-            // All that is read now might have to wait.
-            if (berth->waiting_requests + n >= kWaitingRequests ||
-                berth->waiting_large + berth->fresh_large >= kWaitingLarge)
+            // All that is read now might have to wait; and a large write is dealt with while its
+            // data is in the CPU's cache.
+            if (berth->waiting_requests + n >= kWaitingRequests || berth->fresh_large ||
+                berth->waiting_large >= kWaitingLarge)
                 break;
             const Got got = read_one(*berth);
             if (got == Got::full)

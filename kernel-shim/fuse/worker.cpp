@@ -33,6 +33,7 @@ constexpr int kStartMs = 30000;
 constexpr auto kDrainLimit = std::chrono::seconds(30);
 
 void settle_in() {
+    ::prctl(PR_SET_NAME, "dek-shimd", 0, 0, 0);  // not "exe"
     ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); // the holder gone, nobody would reap us in time
     harden_process();
     // All pages present, not only locked when touched: a fault while the kernel copies a request to

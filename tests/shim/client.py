@@ -11,6 +11,7 @@ SIGNATURE = bytes([0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10, 0x11])
 OP_HANDSHAKE, OP_QUERY, OP_ASSOCIATE, OP_UPDATE, OP_DISASSOCIATE = range(1, 6)
 MAP_BEGIN, MAP_ADD, MAP_COMMIT = 1, 2, 4
 CAP_TAKEOVER = 1
+ENDPOINT_FAILED = 2
 
 
 def _crc_table():
@@ -135,6 +136,13 @@ class Control:
         status, out = self.command(uuid, associate_block(self.endpoint_id(uuid), key, ranges, **kwargs))
         assert status == 0, f"associate: status {status}"
         return struct.unpack_from("<Q", out, 48)[0]
+
+    def list(self):
+        out = self.call(LIST, b"")
+        count = struct.unpack_from("<I", out, UUID)[0]
+        entries = [out[24 + 472 * i:24 + 472 * (i + 1)] for i in range(count)]
+        return [{"uuid": bytes(e[:16]), "flags": struct.unpack_from("<I", e, 76)[0],
+                 "name": e[88:216].split(b"\0")[0].decode()} for e in entries]
 
     def quiesce(self, uuid, first, count, timeout_ms=0):
         out = self.call(QUIESCE, uuid + struct.pack("<QQQII", first, count, 0, timeout_ms, 0))

@@ -227,6 +227,74 @@ def another_device():
         shimd.stop()
 
 
+def descriptors_lost():
+    """Only the table survives: volumes are opened again by path, unless the path means another device by now."""
+    with Shimd() as shimd:
+        shimd.stop()
+        store = Store(f"{shimd.work}/notify")
+        environment = {**os.environ, "NOTIFY_SOCKET": store.path}
+        start = [SHIMD, "--dir", shimd.dir, "--fd-store", "--recover-ms", "200"]
+        shimd.process = subprocess.Popen(start, stderr=shimd.log, env=environment)
+        shimd.control = client.Control(shimd.dir)
+        other = b"\x23" * 16
+        shimd.control.create(UUID, "same", shimd.image("same.img", 4 * MIB), SECTORS)
+        shimd.control.create(other, "changed", shimd.image("changed.img", 4 * MIB), SECTORS)
+        shimd.process.terminate()
+        shimd.process.wait(60)
+        wait_until("the store settles", lambda: len(store.fds) == 1 + 2 * 3)
+        for name in [n for n in store.fds if n != "table"]:
+            os.close(store.fds.pop(name))
+        os.rename(f"{shimd.work}/changed.img", f"{shimd.work}/changed.img.away")
+        shimd.image("changed.img", 4 * MIB)
+        words, fds = store.hand_over()
+        shimd.process = subprocess.Popen([*words, *start], stderr=shimd.log, env=environment, pass_fds=fds)
+        shimd.reopen()
+        listed = {e["name"]: e["flags"] for e in shimd.control.list()}
+        assert listed == {"same": 0, "changed": client.ENDPOINT_FAILED}, listed
+        for name, uuid, works in (("same", UUID, True), ("changed", other, False)):
+            shimd.control.map(uuid, 1, [])
+            fd = os.open(shimd.volume(name), os.O_RDWR | os.O_DIRECT)
+            try:
+                assert os.pwritev(fd, [page(6)], 0) == 4096 and works, f"{name}: a write passed"
+            except OSError as error:
+                assert error.errno == errno.EIO and not works, f"{name}: {error}"
+            os.close(fd)
+            shimd.control.remove(uuid)
+        with open(f"{shimd.work}/changed.img", "rb") as file:
+            assert not any(file.read()), "another device was written to"
+        shimd.stop()
+
+
+def cannot_start():
+    with Shimd() as shimd:
+        shimd.stop()
+        os.rmdir(f"{shimd.dir}/volumes")
+        with open(f"{shimd.dir}/volumes", "w"):
+            pass
+        done = subprocess.run([SHIMD, "--dir", shimd.dir], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "volumes" in done.stderr, done
+        os.unlink(f"{shimd.dir}/volumes")
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/fuse && exec "$0" "$@"', SHIMD,
+                               "--dir", shimd.dir], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "mounting" in done.stderr, done
+        with open("/proc/self/mountinfo") as mounts:
+            assert shimd.dir not in mounts.read()
+
+
+def many_volumes_come_and_go():
+    """Memory is for the most volumes at a time, not for all there ever were."""
+    with Shimd() as shimd:
+        image, sizes = shimd.image("m.img", 4 * MIB), []
+        for _ in range(3):
+            for _ in range(20):
+                shimd.control.create(UUID, "m", image, SECTORS)
+                shimd.control.remove(UUID)
+            with open(f"/proc/{shimd.worker()}/statm") as statm:
+                sizes.append(int(statm.read().split()[1]) * 4096)
+        assert sizes[2] - sizes[0] < MIB, f"resident bytes after 20, 40, 60 volumes: {sizes}"
+        shimd.stop()
+
+
 def no_key_in_open_files():
     with Shimd() as shimd:
         key = os.urandom(64)
@@ -250,7 +318,7 @@ def no_key_in_open_files():
 
 def main():
     for test in (usage, one_per_directory, orderly_worker_stop, restarted_by_systemd, without_resend, another_device,
-                 no_key_in_open_files):
+                 descriptors_lost, cannot_start, many_volumes_come_and_go, no_key_in_open_files):
         began = time.monotonic()
         test()
         print(f"{time.monotonic() - began:.2f} s: {test.__name__}", flush=True)

@@ -146,6 +146,30 @@ TEST_CASE("a caller that is interrupted gets EINTR, and the command goes on when
     CHECK(v.associations().empty());
 }
 
+TEST_CASE(
+    "a map whose commit was interrupted is in force, and the commit goes on when sent again") {
+    Volume v({.delay_ms = 600});
+    REQUIRE(v.map(1, {}) == 0);
+    struct sigaction action {};
+    action.sa_handler = ignore_signal;
+    ::sigaction(SIGUSR1, &action, nullptr);
+    SlowWrite write(v, 0, pattern(4096, 1));
+    const pthread_t self = ::pthread_self();
+    std::thread killer([self] {
+        std::this_thread::sleep_for(100ms);
+        ::pthread_kill(self, SIGUSR1);
+    });
+    CHECK(v.map(2, {{0, 64}}) == EINTR);
+    killer.join();
+    CHECK_FALSE(write.done);
+    REQUIRE(v.ranges().size() == 1);
+    auto again = v.argument<dek_ioc_map>();
+    again.generation = 2;
+    again.flags = DEK_MAP_COMMIT;
+    CHECK(v.caller().call(DEK_IOC_MAP, again) == 0);
+    CHECK(write.done);
+}
+
 TEST_CASE("an abandoned command blocks nobody once the I/O has gone") {
     Volume v({.delay_ms = 400});
     REQUIRE(v.map(1, {{0, 1024}}) == 0);
