@@ -23,31 +23,42 @@ Result<json> create(MethodContext& c, const Request& r) {
     return answer(c, info);
 }
 
-Result<Secret> imported(const Request& r) {
+// A wrapped key brings its ID along, so that it opens the volumes it opened where it was exported; a raw one
+// has the ID that is given for it, or a new one.
+Result<keys::Provider::Key> imported(const Request& r) {
     const bool wrapped = r.has("wrapped") && r.has("passphrase") && !r.has("material");
     if (!wrapped && (!r.has("material") || r.has("wrapped") || r.has("passphrase")))
         return fail(Errc::invalid_argument,
                     "a key is imported from fd:material, or from fd:wrapped with fd:passphrase");
-    if (!wrapped)
-        return r.secret("material", 64);
+    if (wrapped && r.has("id"))
+        return fail(Errc::invalid_argument, "a wrapped key keeps the ID it was exported with");
+    if (!wrapped) {
+        auto material = r.secret("material", 64);
+        if (!material)
+            return tl::unexpected(material.error());
+        keys::Provider::Key key{{}, std::move(*material)};
+        key.info.id = r.text("id");
+        key.info.state = keys::KeyState::active;
+        return key;
+    }
     auto text = r.secret("wrapped", max_wrapped);
     auto passphrase = r.secret("passphrase", max_passphrase);
     if (!text || !passphrase)
         return tl::unexpected(text ? passphrase.error() : text.error());
     const auto bytes = std::as_const(*text).bytes();
-    auto key = keys::Keystore::import_wrapped({bytes.begin(), bytes.end()}, *passphrase);
-    if (!key)
-        return tl::unexpected(key.error());
-    return std::move(key->material);
+    return keys::Keystore::import_wrapped({bytes.begin(), bytes.end()}, *passphrase);
 }
 
 Result<json> import(MethodContext& c, const Request& r) {
-    auto material = imported(r);
-    if (!material)
-        return tl::unexpected(material.error());
-    if (auto usable = keys::check_key_material(*material); !usable)
+    auto key = imported(r);
+    if (!key)
+        return tl::unexpected(key.error());
+    if (auto usable = keys::check_key_material(key->material); !usable)
         return tl::unexpected(usable.error());
-    auto info = c.keys->put(r.text("name"), std::move(*material), {});
+    key->info.name = r.text("name");
+    auto info = c.seat->with([&](keys::Keystore& store) {
+        return store.import(std::move(*key), keys::Deadline(std::chrono::seconds(10)));
+    });
     if (info)
         log(Level::notice, "key-imported", {{"key", info->id}, {"name", info->name}});
     return answer(c, info);
@@ -146,7 +157,7 @@ std::vector<Method> key_methods() {
          create},
         {"KeyImport",
          Queue::operations,
-         {{"name", text}, {"material", fd}, {"wrapped", fd}, {"passphrase", fd}},
+         {{"name", text}, {"id", text}, {"material", fd}, {"wrapped", fd}, {"passphrase", fd}},
          import},
         {"KeyExport",
          Queue::operations,

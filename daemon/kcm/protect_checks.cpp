@@ -57,6 +57,20 @@ Result<void> check_ranges_bare(const Device& device, const volume::Header& heade
     return {};
 }
 
+Result<void> check_place_zero(const Device& device, const volume::Header& header) {
+    if (header.place != volume::Place::in_place)
+        return {};
+    auto zero = is_zero(device, header.header_lba * 512, volume::header_lbas * 512);
+    if (!zero)
+        return tl::unexpected(zero.error());
+    return *zero ? Result<void>()
+                 : fail(Errc::refused,
+                        "there is data in LBAs " + std::to_string(header.header_lba) + "-" +
+                            std::to_string(header.header_lba + volume::header_lbas - 1) + " of " +
+                            device.path +
+                            ", where the header would lie; --force writes over it");
+}
+
 Result<void> check_ends_zero(const Device& device, const volume::Header& header) {
     for (const auto& r : header.ranges) {
         const std::uint64_t n = std::min<std::uint64_t>(r.lbas.count, mib_lbas);
@@ -124,6 +138,8 @@ Result<void> Controller::check_contents(const ProtectRequest& request, const Pla
         return r;
     if (one_to_one) {
         if (auto r = check_ranges_bare(plan.device, plan.header); !r)
+            return r;
+        if (auto r = check_place_zero(plan.device, plan.header); !r)
             return r;
         return check_ends_zero(plan.device, plan.header);
     }

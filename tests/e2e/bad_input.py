@@ -97,6 +97,8 @@ def things_that_are_there(dek):
         file.write(b"somebody's data")
     refused(dek, "data in an encrypted range in place", ["--force"],
             ["protect", data, "--name", "v", "--in-place", "--header-at", "1024", "--encrypt", "8192-16383"], [data])
+    refused(dek, "data where an in-place header would lie", ["--force"],
+            ["protect", data, "--name", "v", "--in-place", "--header-at", "8000", "--encrypt", "16384-24575"], [data])
     busy = dek.image("busy.img", 16 * MIB)
     loop = subprocess.run(["losetup", "-f", "--show", busy], check=True, capture_output=True, text=True).stdout.strip()
     try:
@@ -200,10 +202,22 @@ def backups(dek, image):
 def unknown_key(dek, image):
     stranger = Dekstack()
     refused(stranger, "a volume whose key no provider has", ["key"], ["attach", image], [image])
+    escrow(dek, stranger, image)
     stranger.dekctl("keystore", "lock")
     done = stranger.try_dekctl("attach", image)
     assert done.returncode == 1 and b"lock" in done.stderr, done.stderr
     stranger.close()
+
+
+def escrow(dek, stranger, image):
+    """A key that was exported opens its volume where it is imported, under its own ID."""
+    text = f"{dek.work}/escrow"
+    dek.dekctl("key", "export", "up", "--passphrase-file", "-", "--output", text, stdin=b"a passphrase")
+    stranger.dekctl("key", "import", "--name", "escrow", "--wrapped", text, "--passphrase-file", "-",
+                    stdin=b"a passphrase")
+    stranger.dekctl("attach", image)
+    stranger.dekctl("detach", "up")
+    print("ok: an escrowed key opens its volume")
 
 
 def processes(dek):

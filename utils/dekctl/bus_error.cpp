@@ -108,7 +108,9 @@ std::string advice(const Error& error) {
                    ? "is the shim running? systemctl start dek-shimd"
                    : "";
     case Errc::locked:
-        return "unlock the keystore first: dekctl keystore unlock";
+        return error.reason.find("no enrolled") == std::string::npos
+                   ? "unlock the keystore first: dekctl keystore unlock"
+                   : "--passphrase or --recovery opens it if one is enrolled";
     case Errc::permission:
         return ::geteuid() != 0 ? "run dekctl as root" : "";
     case Errc::unknown_key:

@@ -94,6 +94,11 @@ Action import(CLI::App& app, Session& session) {
     CLI::Option* file =
         app.add_option("--file", from->file, "32 or 64 raw bytes; -: standard input")
             ->type_name("FILE");
+    app.add_option_function<std::string>(
+           "--id", [&session](const std::string& id) { session.arguments["id"] = id; },
+           "The ID that volumes know the key by; without it, a new one")
+        ->type_name("ID")
+        ->needs(file);
     CLI::Option* wrapped =
         app.add_option("--wrapped", from->wrapped, "What key export gave; -: standard input")
             ->type_name("FILE");
