@@ -72,9 +72,24 @@ namespace {
 std::string what_is_lost(const HeaderSite& site, const volume::Header* header) {
     const std::string who =
         header ? "volume " + header->name + " (" + volume::uuid_text(header->uuid) + ")"
-               : std::string("what the damaged header belongs to");
+               : std::string("what the unreadable header belongs to");
     return "erasing the header at " + site.text() + " makes everything encrypted in " + who +
            " unreadable for ever, unless there is a backup of the header; --force does it";
+}
+
+// A header that cannot be read (damaged, too new for this program, written for another place) can
+// only be erased where the caller says. `why`: what reading it gave.
+Result<HeaderSite> unreadable_site(const Device& device, const HeaderQuery& told,
+                                   const Error& why) {
+    if (!told.lba && told.file.empty())
+        return tl::unexpected(why);
+    auto site = header_site(device, told, Access::write);
+    if (!site)
+        return site;
+    auto trace = volume::has_trace(site->location);
+    if (!trace)
+        return tl::unexpected(trace.error());
+    return *trace ? std::move(site) : tl::unexpected(why);
 }
 
 // A header file serves nobody once it is erased.
@@ -93,12 +108,8 @@ Result<Erased> Controller::erase(const EraseRequest& request) {
     if (!device)
         return tl::unexpected(device.error());
     auto sited = find_header(*device, request.header, Access::write);
-    const bool told = request.header.lba || !request.header.file.empty();
-    if (!sited && !(told && sited.error().code == Errc::corrupt))
-        return tl::unexpected(sited.error());
-    // A damaged header can only be erased where the caller says.
     auto site = sited ? Result<HeaderSite>(std::move(sited->site))
-                      : header_site(*device, request.header, Access::write);
+                      : unreadable_site(*device, request.header, sited.error());
     if (!site)
         return tl::unexpected(site.error());
     const volume::Header* header = sited ? &sited->found.copy.header : nullptr;

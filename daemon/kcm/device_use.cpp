@@ -110,10 +110,9 @@ bool loop_is_on(const std::string& loop, const Device& device) {
     loop_info64 info;
     if (!fd || ::ioctl(fd.get(), LOOP_GET_STATUS64, &info) != 0)
         return false;
-    if (device
-            .block) // the kernel reports both numbers of a backing block device in its old encoding
-        return info.lo_rdevice != 0 &&
-               makedev(info.lo_rdevice >> 8, info.lo_rdevice & 0xff) == device.number;
+    // The C library's dev_t has the kernel's encoding in its low 32 bits.
+    if (device.block)
+        return info.lo_rdevice == device.number;
     return info.lo_device == device.number && info.lo_inode == device.inode;
 }
 

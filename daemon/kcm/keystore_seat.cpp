@@ -49,13 +49,16 @@ Result<void> KeystoreSeat::open() {
 
 Result<void> KeystoreSeat::open_locked() {
     store_.reset();
+    broken_.reset();
     present_ = false;
     sealed_ = true;
     if (::access(path_.c_str(), F_OK) != 0)
         return {};
     auto opened = keys::Keystore::open(path_);
-    if (!opened)
+    if (!opened) {
+        broken_ = opened.error();
         return tl::unexpected(opened.error());
+    }
     store_ = std::move(*opened);
     present_ = true;
     if (auto unsealed = store_->unseal_automatically(); !unsealed)

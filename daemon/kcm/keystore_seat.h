@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "keys/keystore.h"
 
@@ -31,6 +32,8 @@ class KeystoreSeat {
     template <class F>
     auto with(F&& f) -> decltype(f(std::declval<keys::Keystore&>())) {
         const std::lock_guard lock(mutex_);
+        if (!store_ && broken_)
+            return tl::unexpected(*broken_);
         if (!store_)
             return fail(Errc::unavailable,
                         "there is no keystore at " + path_ + "; dekctl keystore init makes one");
@@ -45,6 +48,7 @@ class KeystoreSeat {
     const std::string path_;
     std::mutex mutex_;
     std::unique_ptr<keys::Keystore> store_;
+    std::optional<Error> broken_; // why the one that is there could not be opened
     std::atomic<bool> present_{false};
     std::atomic<bool> sealed_{true};
 };

@@ -32,21 +32,23 @@ void put_back(const Device& device, std::uint64_t byte, const std::vector<std::u
         log_error("old-contents-not-put-back", r.error(), {{"device", device.path}});
 }
 
-// Over whatever is there; taken back by `undo`.
-Result<void> write_on_device(const Device& device, const dek_range& place,
-                             const volume::Header& header, const Secret& key, Undo& undo) {
+// Taken back by `undo`. With force over whatever header is there, and its sequence number with it.
+Result<void> write_on_device(const Device& device, const dek_range& place, volume::Header& header,
+                             const Secret& key, bool force, Undo& undo) {
     auto before = read_bytes(device, place.first * 512, place.count * 512);
     if (!before)
         return tl::unexpected(before.error());
     const volume::Location at{device.fd.get(), place.first * 512, false};
-    const bool occupied = volume::read(at).has_value();
     undo.add([&device, place, bytes = std::move(*before)] {
         put_back(device, place.first * 512, bytes);
     });
-    if (occupied)
-        if (auto erased = volume::erase(at); !erased)
-            return erased;
-    return volume::write(at, header, key);
+    if (!force)
+        return volume::write(at, header, key);
+    auto sequence = volume::overwrite(at, header, key);
+    if (!sequence)
+        return tl::unexpected(sequence.error());
+    header.sequence = *sequence;
+    return {};
 }
 
 // Under its name only when it is whole, and never over another file.
@@ -98,11 +100,11 @@ Result<void> Controller::make_key(Plan& plan) {
 }
 
 Result<VolumePtr> Controller::carry_out(const ProtectRequest& request, Plan& plan) {
-    const auto& h = plan.header;
+    auto& h = plan.header;
     const Secret& first = plan.ring.at(h.keys.front().id);
     Undo undo;
     const auto place = plan.header_place();
-    auto written = place ? write_on_device(plan.device, *place, h, first, undo)
+    auto written = place ? write_on_device(plan.device, *place, h, first, request.force, undo)
                          : write_in_file(plan.header_file, h, first, undo);
     if (!written)
         return tl::unexpected(written.error());

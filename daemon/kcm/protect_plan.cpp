@@ -141,9 +141,9 @@ Result<Controller::Plan> Controller::plan_protect(const ProtectRequest& request)
         return tl::unexpected(laid.error());
     if (auto served = check_shim(request.shim, request.endpoint); !served)
         return tl::unexpected(served.error());
-    if (!parts_.seat->present())
-        return fail(Errc::unavailable, "there is no keystore at " + parts_.seat->path() +
-                                           "; dekctl keystore init makes one");
+    const auto nothing = [](keys::Keystore&) -> Result<void> { return {}; };
+    if (auto keystore = parts_.seat->with(nothing); !keystore)
+        return tl::unexpected(keystore.error());
     if (parts_.seat->sealed())
         return fail(Errc::locked, "the keystore is sealed; dekctl keystore unlock opens it");
     if (auto mapped = plan_ranges(request, plan); !mapped)

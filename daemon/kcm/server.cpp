@@ -267,8 +267,11 @@ Server::~Server() = default;
 
 Result<void> Server::start() {
     auto& s = *impl_;
-    if (auto opened = s.seat->open(); !opened)
-        return opened;
+    if (auto opened = s.seat->open(); !opened) {
+        if (opened.error().code == Errc::busy)
+            return opened;
+        log_error("keystore-not-opened", opened.error()); // from here it can be restored
+    }
     s.controller->load_records();
     if (auto bus = s.open_bus(); !bus)
         return bus;

@@ -91,8 +91,12 @@ int Shim::call_patiently(unsigned long request, void* argument) {
             continue;
         if (!is_gone(error))
             return error;
-        if (!gone.wait())
+        if (Clock::now() - gave_up_ < std::chrono::seconds(1))
             return ENOTCONN;
+        if (!gone.wait()) {
+            gave_up_ = Clock::now();
+            return ENOTCONN;
+        }
     }
 }
 

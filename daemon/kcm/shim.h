@@ -86,6 +86,7 @@ class Shim {
     std::chrono::milliseconds patience_;
     std::chrono::milliseconds busy_patience_{15000};
     bool connected_ = false;
+    std::chrono::steady_clock::time_point gave_up_{}; // nobody waits again within a second of it
 };
 
 } // namespace dek::kcm
