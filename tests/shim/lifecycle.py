@@ -317,8 +317,9 @@ def no_key_in_open_files():
 
 
 def main():
-    for test in (usage, one_per_directory, orderly_worker_stop, restarted_by_systemd, without_resend, another_device,
-                 descriptors_lost, cannot_start, many_volumes_come_and_go, no_key_in_open_files):
+    tests = [usage, one_per_directory, orderly_worker_stop, restarted_by_systemd, without_resend, another_device,
+             descriptors_lost, cannot_start, many_volumes_come_and_go, no_key_in_open_files]
+    for test in [t for t in tests if t.__name__ in sys.argv[1:]] or tests:
         began = time.monotonic()
         test()
         print(f"{time.monotonic() - began:.2f} s: {test.__name__}", flush=True)

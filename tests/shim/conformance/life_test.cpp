@@ -225,10 +225,12 @@ TEST_CASE("keys that do not come end the wait, and nothing passes then") {
         return;
     v.reopen();
     Bytes got(4096);
-    CHECK(v.write(0, pattern(4096, 2)) == EIO); // unmapped: refused once the wait is over
-    CHECK(v.read(2048, got) == 0);              // and reads show the device
-    CHECK(got == pattern(4096, 1));
+    CHECK(v.write(0, pattern(4096, 2)) == EIO); // no map: fenced once the wait is over
+    CHECK(v.read(2048, got) == EIO);            // and never raw, for it may be ciphertext
+    CHECK(v.stats().fence_hits >= 2);
     REQUIRE(v.map(1, {{0, 1024}}) == 0);
+    REQUIRE(v.read(2048, got) == 0);
+    CHECK(got == pattern(4096, 1));
     CHECK(v.write(0, pattern(4096, 2)) == EIO);
     CHECK(v.write(2048, pattern(4096, 2)) == 0);
 }
