@@ -42,7 +42,7 @@ STEPS
 
 # A PID namespace of its own: whatever a step leaves running ends with it.
 unshare --mount --pid --fork --propagation private sh -c "
-    mount --rbind /dev '$root/dev' && mount -t sysfs sys '$root/sys' && mount -t tmpfs run '$root/run' &&
+    mount --bind '$root' '$root' && mount --rbind /dev '$root/dev' && mount -t sysfs sys '$root/sys' && mount -t tmpfs run '$root/run' &&
     cp -L /etc/resolv.conf '$root/etc/resolv.conf' 2>/dev/null
     mount -t proc proc '$root/proc' &&
     exec env -i TERM=dumb http_proxy='${http_proxy:-}' https_proxy='${https_proxy:-}' \

@@ -15,7 +15,7 @@ follow() {
     echo "\$ dekctl events $*"
     "$DEKCTL" --socket "$work/bus" events "$@" >followed 2>&1 &
     local pid=$!
-    for _ in $(seq 100); do grep -q keystore-sealed followed && break; sleep 0.05; done
+    for _ in $(seq 100); do grep -qs keystore-sealed followed && break; sleep 0.05; done
     kill -INT $pid
     wait $pid
     echo "exit $?"
@@ -27,7 +27,7 @@ follow --json
 # kcmd goes away: an error.
 echo '$ dekctl events'
 "$DEKCTL" --socket "$work/bus" events >followed 2>&1 &
-for _ in $(seq 100); do grep -q keystore-sealed followed && break; sleep 0.05; done
+for _ in $(seq 100); do grep -qs keystore-sealed followed && break; sleep 0.05; done
 stop_fake
 wait $!
 echo "exit $?"
