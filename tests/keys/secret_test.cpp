@@ -155,3 +155,20 @@ TEST_CASE("a hardened process leaves no core and cannot be traced by peers") {
     REQUIRE(::waitpid(child, &status, 0) == child);
     CHECK(WEXITSTATUS(status) == 42);
 }
+
+TEST_CASE("an unprivileged user who may lock no memory has secrets all the same, and memory left") {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        const rlimit none{0, 0};
+        ::setrlimit(RLIMIT_MEMLOCK, &none);
+        if (::geteuid() == 0 && ::setuid(65534) != 0)
+            ::_exit(2);
+        harden_process();
+        const std::vector<char> large(64 * 1024 * 1024, 'x');
+        ::_exit(Secret::random(32).size() == 32 && large.back() == 'x' ? 42 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WEXITSTATUS(status) == 42);
+}
