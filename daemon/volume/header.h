@@ -161,6 +161,14 @@ Result<Found> read(const Location& at);
 // an error, leaves the old header or the new one (read() tells which); where there was none, none
 // or the new one.
 Result<void> write(const Location& at, const Header& header, const Secret& first_key);
+// For a new volume, over whatever lies there: another volume's header, a torn, refused or misplaced
+// one. Its sequence number becomes the highest there plus one where it is not above that already;
+// the number written is given back. What was read before is what is read until the new header is
+// whole; the rest of its place becomes zeros afterwards. Errc::corrupt when no sequence number is
+// left above what is there.
+Result<std::uint64_t> overwrite(const Location& at, Header header, const Secret& first_key);
+// Whether either copy, whole or torn, lies there, whatever read() says of it.
+Result<bool> has_trace(const Location& at);
 // Both copies and the journal become zeros, durably; the newest copy goes last, and at once: a
 // crash leaves the whole header or none. Does not look at what it erases: that it is the right one
 // is the caller's to know.

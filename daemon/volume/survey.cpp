@@ -147,6 +147,36 @@ Result<void> write(const Location& at, const Header& header, const Secret& first
     return replace(at, *old, *copy);
 }
 
+Result<std::uint64_t> overwrite(const Location& at, Header header, const Secret& first_key) {
+    if (header.place != Place::detached && header.header_lba * 512 != at.byte)
+        return fail(Errc::invalid_argument, "the header is to be written elsewhere than it says");
+    const auto old = survey(at);
+    if (!old)
+        return tl::unexpected<Error>(old.error());
+    if (old->highest() >= max_sequence)
+        return fail(Errc::corrupt, "there is no sequence number left above the header that lies "
+                                   "there: it has to be erased first");
+    header.sequence = std::max(header.sequence, old->highest() + 1);
+    const auto copy = encode(header, first_key);
+    if (!copy)
+        return tl::unexpected<Error>(copy.error());
+    if (auto done = replace(at, *old, *copy); !done)
+        return tl::unexpected<Error>(done.error());
+    const std::uint64_t rest = place_lbas(header.place) * 512 - journal_byte;
+    auto cleared = write_zeros(at.fd, at.byte + journal_byte, rest);
+    if (cleared)
+        cleared = make_durable(at.fd);
+    return cleared ? Result<std::uint64_t>(header.sequence)
+                   : tl::unexpected<Error>(cleared.error());
+}
+
+Result<bool> has_trace(const Location& at) {
+    const auto found = survey(at);
+    if (!found)
+        return tl::unexpected<Error>(found.error());
+    return found->states[0] != CopyState::empty || found->states[1] != CopyState::empty;
+}
+
 namespace {
 
 // The copy that is the header goes last, and of each copy the magic goes first.

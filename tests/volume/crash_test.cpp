@@ -140,6 +140,13 @@ Result<void> restore_new(const Location& at) {
     return volume::restore(at, from, sample_key(), 20480, 0, true);
 }
 
+Result<void> overwrite_new(const Location& at) {
+    Header header = header_of("new", 1);
+    header.uuid = volume::random_uuid();
+    auto done = volume::overwrite(at, header, sample_key());
+    return done ? Result<void>() : tl::unexpected<Error>(done.error());
+}
+
 // After any crash the header can be restored and changed again.
 void check_recovery(Medium& medium) {
     REQUIRE(restore_new(medium.at()).has_value());
@@ -235,6 +242,16 @@ TEST_CASE("a restoration over a refused header is refused until the restored one
     // One of two that contradict each other may stand alone for a moment: it is signed by the key,
     // too.
     crash_everywhere(twins(), restore_new, {"corrupt", "two", "new"}, "new");
+}
+
+TEST_CASE("a new volume over another one is that one or the new one at any instant") {
+    for (const Start& start : starts_with_header()) {
+        crash_everywhere(start, overwrite_new, {"old", "new"}, "new");
+        fail_everywhere(start, overwrite_new, {"old", "new"});
+    }
+    crash_everywhere(both_torn(), overwrite_new, {"corrupt", "new"}, "new");
+    crash_everywhere(too_new(), overwrite_new, {"unsupported", "new"}, "new");
+    crash_everywhere(twins(), overwrite_new, {"corrupt", "two", "new"}, "new");
 }
 
 TEST_CASE("after an erasure nothing of the header is left") {
