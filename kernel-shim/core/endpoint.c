@@ -75,7 +75,7 @@ static bool first_snapshot(struct dek_endpoint *ep)
 	s->first = ep->config.first;
 	s->end = ep->config.first + ep->config.count;
 	s->fence = ep->config.fence;
-	s->recovering = ep->config.recovering;
+	s->recovering = s->had_map = ep->config.recovering;
 	dek_snapshot_judge(s);
 	return true;
 }

@@ -49,7 +49,8 @@ struct dek_endpoint_config {
 	__u32 data_unit; /* bytes; alignment of maps, and the only unit associations may have */
 	const char *class_name; /* not copied: "EHBA" */
 	enum dek_fence fence;
-	bool recovering; /* a new life of a volume that had keys: unmapped and fenced ranges wait */
+	/* A new life of a volume that had a map or keys: unmapped and fenced ranges wait, later both are fenced. */
+	bool recovering;
 	__u32 max_associations;
 	__u32 max_ranges;
 	const struct dek_engine_ops *ops;
@@ -87,6 +88,9 @@ struct dek_snapshot *dek_endpoint_current(struct dek_endpoint *ep);
 /*
  * One command block, answered in place (sealed) unless change->hold is set: then the answer is written by
  * dek_endpoint_drained()/gave_up(). Never fails otherwise: every outcome is a status in the block.
+ *
+ * Without a blob, an Update that names the association's key ID keeps its key, and a refresh is compared in all but
+ * the key; any other Associate or Update asks ops->key_resolve. Neighbouring ranges of a map are one range.
  */
 void dek_endpoint_command(struct dek_endpoint *ep, __u8 block[DEK_BLOCK_SIZE], struct dek_change *change);
 
@@ -110,7 +114,7 @@ int dek_endpoint_yield(struct dek_endpoint *ep, __u64 token, __u64 first, __u64 
 int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct dek_change *change);
 /* -EBUSY: a range, association, token or unfinished command would be cut. -EINVAL: empty, overflow. */
 int dek_endpoint_resize(struct dek_endpoint *ep, __u64 count, struct dek_change *change);
-/* The deadline for keys has passed, or all have come: fenced and unmapped ranges stop waiting. */
+/* The deadline for keys has passed, or all have come: fenced ranges stop waiting; without a map all is fenced. */
 int dek_endpoint_recovered(struct dek_endpoint *ep, struct dek_change *change);
 
 /* change->next, which must not be NULL, is the endpoint's current snapshot from here. */

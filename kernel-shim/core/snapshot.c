@@ -8,11 +8,16 @@ DEK_STATIC_ASSERT(offsetof(struct dek_snapshot, hold) <= 72, "a lookup reads lit
 
 void dek_snapshot_judge(struct dek_snapshot *s)
 {
-	bool mapped = s->generation != 0;
 	__u8 wait_or = s->recovering ? DEK_WAIT : DEK_FENCED;
 
-	s->verdict[DEK_RANGE_PLAIN][0] = mapped || !s->recovering ? DEK_PASS : DEK_WAIT;
-	s->verdict[DEK_RANGE_PLAIN][1] = mapped ? DEK_PASS : s->recovering ? DEK_WAIT : DEK_REFUSE;
+	if (s->generation) {
+		s->verdict[DEK_RANGE_PLAIN][0] = s->verdict[DEK_RANGE_PLAIN][1] = DEK_PASS;
+	} else if (s->had_map) {
+		s->verdict[DEK_RANGE_PLAIN][0] = s->verdict[DEK_RANGE_PLAIN][1] = wait_or;
+	} else {
+		s->verdict[DEK_RANGE_PLAIN][0] = DEK_PASS;
+		s->verdict[DEK_RANGE_PLAIN][1] = DEK_REFUSE;
+	}
 	s->verdict[DEK_RANGE_KEYED][0] = s->verdict[DEK_RANGE_KEYED][1] = DEK_CRYPT;
 	s->verdict[DEK_RANGE_FENCED][0] = s->verdict[DEK_RANGE_FENCED][1] = wait_or;
 	s->verdict[DEK_RANGE_YIELDED][0] = s->verdict[DEK_RANGE_YIELDED][1] = DEK_PASS;

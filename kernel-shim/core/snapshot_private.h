@@ -32,10 +32,11 @@ struct dek_snapshot {
 	__u64 generation; /* of the map; 0: unmapped */
 	enum dek_fence fence;
 	bool recovering;
+	bool had_map; /* in an earlier life, so what lies there may be ciphertext; never cleared */
 	struct dek_reclaim reclaim; /* the writer's */
 };
 
-/* Fills verdict[] from generation and recovering. */
+/* Fills verdict[] from generation, recovering and had_map. */
 void dek_snapshot_judge(struct dek_snapshot *s);
 
 /* Does the hold reach into [first, first + count)? */

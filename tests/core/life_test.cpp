@@ -167,13 +167,20 @@ TEST_CASE("a recovering endpoint makes everything wait that may have to be encry
     CHECK(e.change.next == nullptr);
 }
 
-TEST_CASE("a recovering endpoint that never gets a map stops waiting, and stays unmapped") {
+TEST_CASE("a recovering endpoint that never gets a map stops waiting, and passes nothing") {
     Endpoint e(4096, false);
     e.config.recovering = true;
     e.make();
     REQUIRE(e.settle(dek_endpoint_recovered(e.ep, &e.change)) == 0);
+    CHECK(e.look(0, false, 5000) == Verdict{DEK_FENCED, 0, 4096});
+    CHECK(e.look(0, true, 5000) == Verdict{DEK_FENCED, 0, 4096});
+    REQUIRE(e.associate({{64, 8}}).status == DEK_OK);
+    CHECK(e.read(64) == DEK_CRYPT);
+    CHECK(e.read(0) == DEK_FENCED);
+    REQUIRE(e.map(1, {{64, 64}}) == 0);
     CHECK(e.read(0) == DEK_PASS);
-    CHECK(e.write(0) == DEK_REFUSE);
+    CHECK(e.write(0) == DEK_PASS);
+    CHECK(e.read(72) == DEK_FENCED);
 }
 
 TEST_CASE("I/O that crosses the end is cut off there, and beyond it refused") {

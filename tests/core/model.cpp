@@ -330,8 +330,8 @@ dek_verdict Model::verdict(unsigned unit, bool write) const {
     }
     if (generation)
         return DEK_PASS;
-    if (recovering)
-        return DEK_WAIT;
+    if (had_map)
+        return recovering ? DEK_WAIT : DEK_FENCED;
     return write ? DEK_REFUSE : DEK_PASS;
 }
 

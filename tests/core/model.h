@@ -45,6 +45,7 @@ class Model {
     unsigned max_associations;
     std::uint64_t generation = 0;
     bool recovering = false;
+    bool had_map = false;
     unsigned fence = DEK_FENCE_EIO;
     std::uint64_t map_drain = 0;
     std::vector<Cell> cells;

@@ -28,7 +28,7 @@ class Walk::State {
           model_(most_units, tight ? 12 : 40, tight ? 4 : 8) {
         shim_.config.max_ranges = model_.max_ranges;
         shim_.config.max_associations = model_.max_associations;
-        shim_.config.recovering = model_.recovering = recovering;
+        shim_.config.recovering = model_.recovering = model_.had_map = recovering;
         shim_.engine.seed = seed;
         shim_.make();
         expect(shim_.ep);
