@@ -10,17 +10,20 @@ KeyService::KeyService(std::unique_ptr<keys::Provider> provider, const KeyLimits
     : limits_(limits), runner_(std::move(provider)), cache_(limits.keys, limits.lifetime) {}
 
 Result<Secret> KeyService::material(const std::string& id) {
+    std::uint64_t asked = 0;
     {
         const std::lock_guard lock(mutex_);
         if (auto cached = cache_.find(id))
             return std::move(*cached);
+        asked = forgotten_;
     }
     auto key = runner_.get(id, limits_.provider_timeout);
     if (!key)
         return tl::unexpected(key.error());
     if (limits_.lifetime.count() > 0) {
         const std::lock_guard lock(mutex_);
-        cache_.store(id, key->material.clone());
+        if (asked == forgotten_)
+            cache_.store(id, key->material.clone());
     }
     return std::move(key->material);
 }
@@ -58,7 +61,9 @@ Result<KeyInfo> KeyService::put(const std::string& name, Secret material,
 
 Result<KeyInfo> KeyService::set_state(const std::string& id, KeyState state) {
     forget(id);
-    return runner_.set_state(id, state, limits_.provider_timeout);
+    auto info = runner_.set_state(id, state, limits_.provider_timeout);
+    forget(id); // also where it failed: a provider that ran out of time may still have done it
+    return info;
 }
 
 Result<KeyInfo> KeyService::destroy(const std::string& id) {
@@ -74,12 +79,14 @@ Result<KeyInfo> KeyService::destroy(const std::string& id) {
 std::size_t KeyService::flush() {
     const std::lock_guard lock(mutex_);
     const std::size_t n = cache_.size();
+    forgotten_++;
     cache_.flush();
     return n;
 }
 
 void KeyService::forget(const std::string& id) {
     const std::lock_guard lock(mutex_);
+    forgotten_++;
     cache_.forget(id);
 }
 

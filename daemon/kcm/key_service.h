@@ -51,6 +51,8 @@ class KeyService {
     keys::ProviderRunner runner_;
     std::mutex mutex_; // of the cache; never held during a provider's call
     keys::KeyCache cache_;
+    // Counts calls of forget() and flush(): what was asked for before the last one is not stored.
+    std::uint64_t forgotten_ = 0;
 };
 
 } // namespace dek::kcm
