@@ -4,6 +4,7 @@
 // the bytes and then zeros. Flags: 1 the first volume's UUID, 2 the second's, 4 a command block
 // with its signature, checksum and endpoint ID put right, 8 I/O is under way, 16 interrupt what
 // waits.
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
@@ -101,7 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         size -= 4;
         length = std::min(length, size);
         argument.assign(_IOC_SIZE(call), 0);
-        std::memcpy(argument.data(), data, std::min(length, argument.size()));
+        std::copy_n(data, std::min(length, argument.size()), argument.begin());
         data += length;
         size -= length;
         if (argument.size() >= DEK_UUID_SIZE && uuid_byte(flags)) {

@@ -11,8 +11,8 @@
 namespace dek {
 
 // Move-only bytes in memory of its own that is locked (mlock), left out of core dumps and of fork
-// (MADV_DONTDUMP, MADV_WIPEONFORK) and wiped when let go. Fixed size. No stream operator, no implicit
-// copy, no conversion to string. Not thread-safe for writing; concurrent reading is fine.
+// (MADV_DONTDUMP, MADV_WIPEONFORK) and wiped when let go. Fixed size. No stream operator, no
+// implicit copy, no conversion to string. Not thread-safe for writing; concurrent reading is fine.
 class Secret {
   public:
     Secret() = default; // empty
@@ -28,7 +28,7 @@ class Secret {
     ~Secret();
 
     Secret clone() const;
-    void wipe() noexcept; // and become empty
+    void wipe() noexcept;                     // and become empty
     void truncate(std::size_t size) noexcept; // size <= size(); the rest is wiped
 
     std::span<const std::uint8_t> bytes() const { return {data_, size_}; }
@@ -49,8 +49,8 @@ class Secret {
 Result<Secret> read_secret(int fd, std::size_t max, const std::string& what);
 Result<Secret> read_secret_file(const std::string& path, std::size_t max, const std::string& what);
 
-// For processes that hold keys: no core dumps, not ptraceable by peers (PR_SET_DUMPABLE 0), mlockall
-// best effort. Call first in main.
+// For processes that hold keys: no core dumps, not ptraceable by peers (PR_SET_DUMPABLE 0),
+// mlockall best effort. Call first in main.
 void harden_process() noexcept;
 
 } // namespace dek

@@ -23,8 +23,8 @@ Result<json> create(MethodContext& c, const Request& r) {
     return answer(c, info);
 }
 
-// A wrapped key brings its ID along, so that it opens the volumes it opened where it was exported; a raw one
-// has the ID that is given for it, or a new one.
+// A wrapped key brings its ID along, so that it opens the volumes it opened where it was exported;
+// a raw one has the ID that is given for it, or a new one.
 Result<keys::Provider::Key> imported(const Request& r) {
     const bool wrapped = r.has("wrapped") && r.has("passphrase") && !r.has("material");
     if (!wrapped && (!r.has("material") || r.has("wrapped") || r.has("passphrase")))

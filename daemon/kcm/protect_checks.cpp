@@ -67,8 +67,7 @@ Result<void> check_place_zero(const Device& device, const volume::Header& header
                  : fail(Errc::refused,
                         "there is data in LBAs " + std::to_string(header.header_lba) + "-" +
                             std::to_string(header.header_lba + volume::header_lbas - 1) + " of " +
-                            device.path +
-                            ", where the header would lie; --force writes over it");
+                            device.path + ", where the header would lie; --force writes over it");
 }
 
 Result<void> check_ends_zero(const Device& device, const volume::Header& header) {

@@ -73,8 +73,9 @@ class Keystore : public Provider {
     // A consistent copy (SQLite backup API), durable when it returns; Errc::exists unless force.
     Result<void> backup(const std::string& to, bool force);
     // Replaces `path` by `from` atomically after a check of its schema, its integrity and that
-    // `with` unseals it; the keystore must not be open. Keys that only the replaced one has are
-    // listed in the refusal (Errc::refused) unless force.
+    // `with` unseals it; the keystore must not be open. Errc::refused unless force,
+    // listing them, where keys would be lost or destroyed ones live again, or where the replaced
+    // one remembers higher header sequences; those stay remembered even with force.
     static Result<void> restore(const std::string& path, const std::string& from,
                                 const Unsealer& with, bool force);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies of a keystore: made whole beside their place, then renamed into it.
 #include <cerrno>
+#include <functional>
+#include <map>
 #include <set>
 
 #include <fcntl.h>
@@ -25,7 +27,10 @@ Presence presence_of(const std::string& path, const std::string& other) {
     return same ? Presence::same : Presence::present;
 }
 
-Result<void> copy_to(const Database& from, const std::string& to, bool replace) {
+using Amend = std::function<Result<void>(Database&)>;
+
+Result<void> copy_to(const Database& from, const std::string& to, bool replace,
+                     const Amend& amend = {}) {
     auto fresh = FreshFile::beside(to);
     if (!fresh)
         return tl::unexpected(fresh.error());
@@ -35,12 +40,16 @@ Result<void> copy_to(const Database& from, const std::string& to, bool replace) 
             return tl::unexpected(copy.error());
         if (auto copied = from.copy_into(*copy); !copied)
             return copied;
+        if (amend)
+            if (auto amended = amend(*copy); !amended)
+                return amended;
     }
     return fresh->install(to, !replace);
 }
 
-Result<std::set<std::string>> live_keys(const Database& database) {
-    Statement select(database, "SELECT id FROM keys WHERE state <> 'destroyed'");
+// `compare`: "=" or "<>".
+Result<std::set<std::string>> keys_where(const Database& database, const std::string& compare) {
+    Statement select(database, "SELECT id FROM keys WHERE state " + compare + " 'destroyed'");
     std::set<std::string> ids;
     for (;;) {
         auto row = select.step();
@@ -52,33 +61,118 @@ Result<std::set<std::string>> live_keys(const Database& database) {
     }
 }
 
-// The keys of the keystore at `path` that would be lost, in words; empty: none.
-Result<std::string> only_in(const std::string& path, const Database& replacement) {
-    auto database = Database::open(path, Database::Mode::durable);
-    if (!database)
-        return tl::unexpected(database.error());
-    if (auto checked = check_schema(*database); !checked)
-        return tl::unexpected(checked.error());
-    auto theirs = live_keys(*database);
-    auto ours = live_keys(replacement);
-    if (!theirs || !ours)
-        return tl::unexpected(theirs ? ours.error() : theirs.error());
-    std::string lost;
-    for (const std::string& id : *theirs)
-        if (ours->count(id) == 0)
-            lost += (lost.empty() ? "" : ", ") + (check_key_id(id) ? id : std::string("?"));
-    return lost;
+using Sequences = std::map<std::string, std::uint64_t>; // by volume
+
+Result<Sequences> sequences_of(const Database& database) {
+    Statement select(database, "SELECT volume, sequence FROM header_sequences");
+    Sequences sequences;
+    for (;;) {
+        auto row = select.step();
+        if (!row)
+            return tl::unexpected(row.error());
+        if (!*row)
+            return sequences;
+        sequences[select.text_at(0)] = static_cast<std::uint64_t>(select.number_at(1));
+    }
 }
 
-Result<void> check_loss(const std::string& path, const Database& replacement) {
-    auto lost = only_in(path, replacement);
-    if (!lost)
+// What a keystore knows that another one, put in its place, may not.
+struct Knowledge {
+    std::set<std::string> live;
+    std::set<std::string> destroyed;
+    Sequences sequences;
+
+    static Result<Knowledge> of(const Database& database) {
+        auto live = keys_where(database, "<>");
+        auto destroyed = keys_where(database, "=");
+        auto sequences = sequences_of(database);
+        if (!live || !destroyed)
+            return tl::unexpected(live ? destroyed.error() : live.error());
+        if (!sequences)
+            return tl::unexpected(sequences.error());
+        return Knowledge{std::move(*live), std::move(*destroyed), std::move(*sequences)};
+    }
+    // Of the keystore at `path`. Nobody unseals it: what somebody wrote into it can make a restore
+    // ask for force, no more.
+    static Result<Knowledge> at(const std::string& path) {
+        auto database = Database::open(path, Database::Mode::durable);
+        if (!database)
+            return tl::unexpected(database.error());
+        if (auto checked = check_schema(*database); !checked)
+            return tl::unexpected(checked.error());
+        return of(*database);
+    }
+};
+
+// The reason carries only what looks as it should.
+void name(std::string& list, const std::string& what, bool fit) {
+    list += (list.empty() ? "" : ", ") + (fit ? what : std::string("?"));
+}
+
+bool is_uuid(const std::string& text) {
+    return text.size() == 36 &&
+           text.find_first_not_of("0123456789abcdefABCDEF-") == std::string::npos;
+}
+
+Result<void> check_loss(const Knowledge& present, const Knowledge& backup) {
+    std::string lost, alive, older;
+    for (const std::string& id : present.live)
+        if (backup.live.count(id) == 0)
+            name(lost, id, check_key_id(id).has_value());
+    for (const std::string& id : present.destroyed)
+        if (backup.live.count(id) != 0)
+            name(alive, id, check_key_id(id).has_value());
+    for (const auto& [volume, sequence] : present.sequences) {
+        const auto known = backup.sequences.find(volume);
+        if (known == backup.sequences.end() || known->second < sequence)
+            name(older, volume, is_uuid(volume));
+    }
+    if (!lost.empty())
+        return fail(Errc::refused, "the backup lacks keys of the keystore: " + lost);
+    if (!alive.empty())
+        return fail(Errc::refused, "in the backup keys live that are destroyed: " + alive);
+    if (!older.empty())
+        return fail(Errc::refused,
+                    "the backup knows older headers than the keystore, so that one put back would "
+                    "be taken for the newest; of volumes: " +
+                        older);
+    return {};
+}
+
+Result<void> check_replacement(const Result<Knowledge>& present, const Database& replacement) {
+    if (!present)
         return fail(Errc::refused, "the keystore to be replaced cannot be read, so nobody knows "
                                    "which keys would be lost: " +
-                                       lost.error().reason);
-    if (!lost->empty())
-        return fail(Errc::refused, "the backup lacks keys of the keystore: " + *lost);
-    return {};
+                                       present.error().reason);
+    auto backup = Knowledge::of(replacement);
+    if (!backup)
+        return tl::unexpected(backup.error());
+    return check_loss(*present, *backup);
+}
+
+// The higher number of the two for every volume: a header that was put back is told from the newest
+// also after a restore.
+Result<void> keep_sequences(const Sequences& present, Database& copy, ByteView store,
+                            const MasterKeys& keys) {
+    auto theirs = sequences_of(copy);
+    if (!theirs)
+        return tl::unexpected(theirs.error());
+    auto transaction = Transaction::begin(copy);
+    if (!transaction)
+        return tl::unexpected(transaction.error());
+    bool changed = false;
+    for (const auto& [volume, sequence] : present) {
+        const auto known = theirs->find(volume);
+        if (!is_uuid(volume) || (known != theirs->end() && known->second >= sequence))
+            continue;
+        if (auto written = write_header_sequence(copy, volume, sequence); !written)
+            return written;
+        changed = true;
+    }
+    if (changed)
+        if (auto rooted = update_root(copy, store, keys); !rooted)
+            return rooted;
+    return transaction->commit();
 }
 
 // SQLite rolls a journal back when it first reads. What it could not use must not stay either.
@@ -138,11 +232,19 @@ Result<void> Keystore::restore(const std::string& path, const std::string& from,
     auto fit = (*source)->unseal(with);
     if (fit)
         fit = verify_root((*source)->database, (*source)->store, *(*source)->keys);
-    if (fit && there == Presence::present && !force)
-        fit = check_loss(path, (*source)->database);
     if (!fit)
         return fit;
-    return copy_to((*source)->database, path, there == Presence::present);
+    if (there == Presence::absent)
+        return copy_to((*source)->database, path, false);
+    const auto present = Knowledge::at(path);
+    if (!force)
+        if (auto harmless = check_replacement(present, (*source)->database); !harmless)
+            return harmless;
+    return copy_to((*source)->database, path, true, [&](Database& copy) -> Result<void> {
+        if (!present)
+            return {};
+        return keep_sequences(present->sequences, copy, (*source)->store, *(*source)->keys);
+    });
 }
 
 } // namespace dek::keys

@@ -125,7 +125,7 @@ class Lane {
     std::atomic<bool> posted_{false};
     std::atomic<bool> stop_{false};
     unsigned attached_ = 0, allowances_ = 0; // volumes now, and at most so far (control thread)
-    std::atomic<unsigned> busy_{0}; // requests that are neither free nor waiting
+    std::atomic<unsigned> busy_{0};          // requests that are neither free nor waiting
 
     // The lane's own.
     bool closed_ = false;

@@ -47,7 +47,8 @@ void take_descriptor(const std::string& method, int index, int fd) {
         const std::string text = content(scripted(method, "output"));
         if (::write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size()))
             std::abort();
-        ::fcntl(fd, F_DUPFD_CLOEXEC, 3); // never closed: dekctl must not wait for the end of the pipe
+        ::fcntl(fd, F_DUPFD_CLOEXEC,
+                3); // never closed: dekctl must not wait for the end of the pipe
         return;
     }
     std::ofstream kept(folder + "/" + method + ".fd" + std::to_string(index), std::ios::binary);

@@ -324,6 +324,45 @@ TEST_CASE("restore puts a backup in place, and first tells which keys would be l
     must(Keystore::open(folder / "elsewhere"));
 }
 
+TEST_CASE("restore does not bring back destroyed keys or forget newer headers unasked") {
+    const Folder folder;
+    const FileUnsealer with{folder / "ks.key"};
+    const std::string seen = "11111111-2222-4333-8444-555555555555";
+    const std::string fresh = "66666666-7777-4888-9999-aaaaaaaaaaaa";
+    auto keystore = new_keystore(folder);
+    const auto a = put(*keystore, "a", 1);
+    must(keystore->remember_header_sequence(seen, 5));
+    must(keystore->backup(folder / "copy", false));
+    std::string word;
+    SECTION("a higher number") {
+        must(keystore->remember_header_sequence(seen, 9));
+        word = seen;
+    }
+    SECTION("a volume the backup does not know") {
+        must(keystore->remember_header_sequence(fresh, 3));
+        word = fresh;
+    }
+    SECTION("a key that is destroyed") {
+        must(keystore->set_state(a.id, KeyState::deactivated, soon()));
+        must(keystore->set_state(a.id, KeyState::destroyed, soon()));
+        word = a.id;
+    }
+    const auto known = must(keystore->header_sequence(seen));
+    const auto other = must(keystore->header_sequence(fresh));
+    keystore.reset();
+    const std::string before = text_of(folder / "ks");
+    const auto refused = Keystore::restore(folder / "ks", folder / "copy", with, false);
+    CHECK(code_of(refused) == Errc::refused);
+    CHECK(refused.error().reason.find(word) != std::string::npos);
+    CHECK(text_of(folder / "ks") == before);
+
+    must(Keystore::restore(folder / "ks", folder / "copy", with, true));
+    keystore = open_keystore(folder);
+    CHECK(must(keystore->header_sequence(seen)) == known);
+    CHECK(must(keystore->header_sequence(fresh)) == other);
+    CHECK(must(keystore->info(a.id, soon())).state == KeyState::active);
+}
+
 TEST_CASE("restore over a file that is no keystore needs force") {
     const Folder folder;
     auto keystore = new_keystore(folder);
