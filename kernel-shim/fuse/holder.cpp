@@ -162,7 +162,12 @@ Result<void> Holder::start_worker() {
     ready_ = false;
     const std::string path = settings_.dir + "/worker.pid";
     std::ofstream(path + ".new") << worker_ << '\n';
-    std::filesystem::rename(path + ".new", path);
+    // For people and tests. That it cannot be written must not end the process that holds the
+    // volumes.
+    std::error_code error;
+    std::filesystem::rename(path + ".new", path, error);
+    if (error)
+        log(Level::warning, "worker-pid-not-written", {{"reason", error.message()}});
     return brief_worker();
 }
 
