@@ -8,9 +8,10 @@ DEK_STATIC_ASSERT(sizeof(struct dek_inner) + (DEK_INNER_CUTS + DEK_WINDOW) * siz
 		  "an inner node is a page");
 DEK_STATIC_ASSERT(DEK_LEAF_CUTS <= 255 && DEK_INNER_CUTS <= 255, "counts are bytes");
 DEK_STATIC_ASSERT(DEK_WINDOW == 4, "dek_inner_find() compares four");
-DEK_STATIC_ASSERT(DEK_LEAF_CUTS == 64 && DEK_LEAF_BLOCK == 8, "dek_lanes_rank() compares eight");
-DEK_STATIC_ASSERT(offsetof(struct dek_narrow_leaf, sample) % 8 == 0 &&
-		  offsetof(struct dek_narrow_leaf, entry) % 8 == 0, "entries are read as words");
+DEK_STATIC_ASSERT(DEK_LEAF_BLOCKS == 8 && DEK_LEAF_BLOCK == 16, "two words of starts, two of steps");
+DEK_STATIC_ASSERT(offsetof(struct dek_narrow_leaf, start) % 8 == 0 && offsetof(struct dek_narrow_leaf, step) % 8 == 0,
+		  "starts and steps are read as words");
+DEK_STATIC_ASSERT(sizeof(struct dek_narrow_leaf) <= 232, "a million ranges take four megabytes");
 
 /*
  * before[s] = cuts before stretch s: a search in it starts there. The last stretch has no end. Returns false if
@@ -69,23 +70,29 @@ struct dek_cut dek_leaf_cut(const struct dek_leaf *leaf, unsigned int i)
 {
 	const struct dek_narrow_leaf *narrow = (const struct dek_narrow_leaf *)leaf;
 	const struct dek_wide_leaf *wide = (const struct dek_wide_leaf *)leaf;
-	__u64 entry = leaf->wide ? wide->entry[i] : narrow->entry[i];
-	const uintptr_t *value = leaf->wide ? wide->value : narrow->value;
-	struct dek_cut cut = { .key = dek_leaf_key(leaf, entry), .value = value[entry & leaf->low & DEK_LANE_MOST] };
+	struct dek_cut cut;
 
+	if (!leaf->wide) {
+		cut.key = dek_narrow_key(narrow, i);
+		cut.value = dek_narrow_value(narrow, i);
+	} else {
+		cut.key = leaf->base + (wide->entry[i] >> leaf->bits << leaf->shift);
+		cut.value = wide->value[wide->entry[i] & ((1u << leaf->bits) - 1)];
+	}
 	return cut;
 }
 
-/* The values of the cuts without repetition; index[i] is where cut i's is. Returns how many. */
-static unsigned int palette_collect(const struct dek_cut *cut, unsigned int n, uintptr_t *value, __u8 *index)
+/* Numbers the values of the cuts; index[i] is that of cut i. Returns how many there are. */
+static unsigned int palette_collect(const struct dek_cut *cut, unsigned int n, __u8 *index)
 {
+	__u8 first[DEK_LEAF_CUTS]; /* the cut with which a value first appears */
 	unsigned int i, k, used = 0;
 
 	for (i = 0; i < n; i++) {
-		for (k = 0; k < used && value[k] != cut[i].value; k++)
+		for (k = 0; k < used && cut[first[k]].value != cut[i].value; k++)
 			;
 		if (k == used)
-			value[used++] = cut[i].value;
+			first[used++] = (__u8)i;
 		index[i] = (__u8)k;
 	}
 	return used;
@@ -102,58 +109,76 @@ static unsigned int common_shift(const struct dek_cut *cut, unsigned int n)
 	return all ? (unsigned int)__builtin_ctzll(all) : 0;
 }
 
-static __u64 entry_of(const struct dek_leaf *leaf, const struct dek_cut *cut, __u8 index)
+/* The distance of cut i from cut `from`. */
+static __u64 distance(const struct dek_cut *cut, unsigned int from, unsigned int i, unsigned int shift)
 {
-	return (cut->key - leaf->base) >> leaf->shift << leaf->bits | index;
+	return (cut[i].key - cut[from].key) >> shift;
 }
 
-static void narrow_fill(struct dek_narrow_leaf *narrow, const struct dek_cut *cut, const __u8 *index)
-{
-	unsigned int i, count = narrow->leaf.count;
-
-	for (i = 0; i < count; i++)
-		narrow->entry[i] = (__u16)entry_of(&narrow->leaf, &cut[i], index[i]);
-	for (; i < DEK_LEAF_CUTS + 4; i++)
-		narrow->entry[i] = DEK_LANE_MOST;
-	for (i = 0; i < DEK_LEAF_CUTS / DEK_LEAF_BLOCK; i++)
-		narrow->sample[i] = narrow->entry[i + 1 < DEK_LEAF_CUTS / DEK_LEAF_BLOCK ? (i + 1) * DEK_LEAF_BLOCK :
-											   DEK_LEAF_CUTS];
-}
-
-static void wide_fill(struct dek_wide_leaf *wide, const struct dek_cut *cut, const __u8 *index)
+/* Are all distances what a narrow leaf can express, and a search cannot exceed? */
+static bool fits_narrow(const struct dek_cut *cut, unsigned int n, unsigned int used, unsigned int shift)
 {
 	unsigned int i;
 
-	for (i = 0; i < wide->leaf.count; i++)
-		wide->entry[i] = entry_of(&wide->leaf, &cut[i], index[i]);
+	if (used > DEK_LEAF_VALUES || distance(cut, 0, n - 1, shift) >= DEK_START_MOST)
+		return false;
+	for (i = 0; i < n; i++) {
+		if (distance(cut, i - i % DEK_LEAF_BLOCK, i, shift) >= DEK_STEP_MOST)
+			return false;
+	}
+	return true;
+}
+
+static struct dek_leaf *narrow_create(const struct dek_cut *cut, const __u8 *index, unsigned int n, unsigned int shift)
+{
+	struct dek_narrow_leaf *narrow = dek_alloc(sizeof(*narrow));
+	unsigned int i, block;
+
+	if (!narrow)
+		return NULL;
+	for (block = 0; block < DEK_LEAF_BLOCKS; block++)
+		narrow->start[block] = DEK_START_MOST;
+	memset(narrow->step, DEK_STEP_MOST, sizeof(narrow->step));
+	for (i = 0; i < n; i++) {
+		block = i / DEK_LEAF_BLOCK;
+		if (i % DEK_LEAF_BLOCK == 0)
+			narrow->start[block] = (__u16)distance(cut, 0, i, shift);
+		narrow->step[i] = (__u8)distance(cut, block * DEK_LEAF_BLOCK, i, shift);
+		narrow->index[block] |= (__u32)index[i] << (2 * (i % DEK_LEAF_BLOCK));
+		narrow->value[index[i]] = cut[i].value;
+	}
+	return &narrow->leaf;
+}
+
+static struct dek_leaf *wide_create(const struct dek_cut *cut, const __u8 *index, unsigned int n, unsigned int used,
+				    unsigned int shift)
+{
+	struct dek_wide_leaf *wide = dek_alloc(sizeof(*wide) + used * sizeof(wide->value[0]));
+	unsigned int i;
+
+	if (!wide)
+		return NULL;
+	wide->leaf.wide = true;
+	wide->leaf.bits = used == 1 ? 0 : (__u8)(32 - __builtin_clz(used - 1));
+	for (i = 0; i < n; i++) {
+		wide->entry[i] = distance(cut, 0, i, shift) << wide->leaf.bits | index[i];
+		wide->value[index[i]] = cut[i].value;
+	}
+	return &wide->leaf;
 }
 
 struct dek_block *dek_leaf_create(const struct dek_cut *cut, unsigned int n)
 {
-	uintptr_t value[DEK_LEAF_CUTS];
 	__u8 index[DEK_LEAF_CUTS];
-	unsigned int used = palette_collect(cut, n, value, index);
-	unsigned int bits = used == 1 ? 0 : 32 - (unsigned int)__builtin_clz(used - 1);
+	unsigned int used = palette_collect(cut, n, index);
 	unsigned int shift = common_shift(cut, n);
-	unsigned int last = (DEK_LANE_MOST >> bits) - 1;
-	/* Entries, and what searches look for, stay below DEK_LANE_MOST. */
-	bool wide = (cut[n - 1].key - cut[0].key) >> shift > last;
-	size_t head = wide ? sizeof(struct dek_wide_leaf) : sizeof(struct dek_narrow_leaf);
-	struct dek_leaf *leaf = dek_alloc(head + used * sizeof(*value));
+	struct dek_leaf *leaf = fits_narrow(cut, n, used, shift) ? narrow_create(cut, index, n, shift) :
+								     wide_create(cut, index, n, used, shift);
 
 	if (!leaf)
 		return NULL;
 	leaf->base = cut[0].key;
-	leaf->last = (__u16)last;
-	leaf->low = (__u16)(((1u << bits) - 1) | DEK_LANE_TOP);
-	leaf->bits = (__u8)bits;
 	leaf->shift = (__u8)shift;
 	leaf->count = (__u8)n;
-	leaf->wide = wide;
-	if (wide)
-		wide_fill((struct dek_wide_leaf *)leaf, cut, index);
-	else
-		narrow_fill((struct dek_narrow_leaf *)leaf, cut, index);
-	memcpy((char *)leaf + head, value, used * sizeof(*value));
 	return &leaf->block;
 }

@@ -5,14 +5,16 @@
  * The tree is a B+-tree of cuts: a cut says "from this LBA up to the next cut, this value holds". The first
  * cut is at LBA 0, neighbours differ in value.
  *
- * Once there are many ranges, a lookup costs what its cache misses cost, less what the processor overlaps. So a
- * leaf is small: where it can be, a cut is a number of 2 bytes, its upper bits the distance from the leaf's first
- * LBA, its lower bits the index of its value in the leaf's palette; 64 cuts mostly take three cache lines. And
- * searching is free of branches that depend on the data, a mispredicted one would wait for the miss:
- *  - such a leaf compares eight samples, then the eight cuts after one of them, four to a word;
+ * Once there are many ranges, a lookup costs what its cache misses cost, less what the processor overlaps, and a
+ * map that stays in the cache costs a tenth of one that does not. So a leaf is small: where it can be, a cut is a
+ * byte and two bits, its distance from the first cut of its block of sixteen and the index of its value in the
+ * leaf's palette; with all else, 128 cuts are 232 bytes. And searching is free of branches that depend on the
+ * data, a mispredicted one would wait for the miss:
+ *  - such a leaf compares the starts of its eight blocks, four to a word, then the sixteen cuts of one of them,
+ *    eight to a word;
  *  - an inner node has a byte table over equal stretches of its LBAs that says where to start; at most
  *    DEK_WINDOW cuts lie in one stretch;
- *  - leaves of far distances, and inner nodes whose cuts cluster, are halved until found.
+ *  - leaves of far distances or many values, and inner nodes whose cuts cluster, are halved until found.
  *
  * A node is never modified once a snapshot shows it, but for block.next, which readers do not look at.
  */
@@ -32,44 +34,46 @@ struct dek_cut {
 	uintptr_t value;
 };
 
-#define DEK_LEAF_CUTS 64u
-#define DEK_LEAF_BLOCK 8u /* cuts from one sample to the next */
+#define DEK_LEAF_CUTS 128u
+#define DEK_LEAF_BLOCK 16u
+#define DEK_LEAF_BLOCKS (DEK_LEAF_CUTS / DEK_LEAF_BLOCK)
+#define DEK_LEAF_VALUES 4u /* of a narrow leaf: an index has two bits */
 #define DEK_INNER_CUTS 234u /* with its table just under a page */
 #define DEK_INNER_STRETCHES 255u
 #define DEK_WINDOW 4u /* cuts of one stretch, and padding behind the last one */
 
 #define DEK_ALWAYS_INLINE static __attribute__((always_inline)) inline
 
-/* Four 2-byte entries; their top bits are free. */
+/* Four or eight numbers; their top bits are free. */
 typedef __u64 __attribute__((may_alias)) dek_word;
-#define DEK_LANES 0x0001000100010001ull
-#define DEK_LANE_TOP 0x8000u
-#define DEK_LANE_MOST 0x7fffu
+#define DEK_LANES16 0x0001000100010001ull
+#define DEK_LANES8 0x0101010101010101ull
+#define DEK_START_MOST 0x7fffu /* greater than any distance searched for */
+#define DEK_STEP_MOST 0x7fu
 
 /* What narrow and wide leaves have in common. */
 struct dek_leaf {
 	struct dek_block block;
 	__u64 base;  /* LBA of the first cut */
-	__u16 last;  /* narrow: the greatest distance searched for; none is greater */
-	__u16 low;   /* the lower bits of an entry, all ones, and DEK_LANE_TOP */
-	__u8 bits;   /* how many those are */
 	__u8 shift;  /* log2 of the LBAs that distances are counted in: what all of them are multiples of */
+	__u8 bits;   /* wide: of an entry, those that are the index of the value */
 	__u8 count;
 	bool wide;
 };
 
-/* Distances are small. Behind the last entry stands DEK_LANE_MOST, greater than any. */
+/* Distances are small, values few. Cut i is start[i / DEK_LEAF_BLOCK] + step[i] from the first. */
 struct dek_narrow_leaf {
 	struct dek_leaf leaf;
-	__u16 sample[DEK_LEAF_CUTS / DEK_LEAF_BLOCK]; /* entries 8, 16, .. */
-	__u16 entry[DEK_LEAF_CUTS + 4];
-	uintptr_t value[]; /* the palette */
+	uintptr_t value[DEK_LEAF_VALUES]; /* the palette */
+	__u16 start[DEK_LEAF_BLOCKS];	  /* of blocks that are not there: DEK_START_MOST */
+	__u32 index[DEK_LEAF_BLOCKS];	  /* two bits a cut, the first one's lowest */
+	__u8 step[DEK_LEAF_CUTS];	  /* behind the last cut: DEK_STEP_MOST */
 };
 
 /* Distances may have any size an LBA has. */
 struct dek_wide_leaf {
 	struct dek_leaf leaf;
-	__u64 entry[DEK_LEAF_CUTS];
+	__u64 entry[DEK_LEAF_CUTS]; /* the distance, and below it the index */
 	uintptr_t value[];
 };
 
@@ -83,37 +87,56 @@ struct dek_inner {
 	struct dek_cut cut[]; /* count, and DEK_WINDOW with a key of all ones */
 };
 
-DEK_ALWAYS_INLINE __u64 dek_leaf_key(const struct dek_leaf *leaf, __u64 entry)
+/* The sum of all lanes is in the product's top one. Compilers would rather shift and add, twice as many instructions. */
+DEK_ALWAYS_INLINE __u64 dek_times(__u64 x, __u64 lanes)
 {
-	return leaf->base + (entry >> leaf->bits << leaf->shift);
-}
-
-/* Each lane of the product's top is a sum. Compilers would rather shift and add, twice as many instructions. */
-DEK_ALWAYS_INLINE __u64 dek_times_lanes(__u64 x)
-{
-	__u64 lanes = DEK_LANES;
-
 	__asm__("" : "+r"(lanes));
 	return x * lanes;
 }
 
-/* How many of the eight entries in two words are <= x, which is in every lane of `wanted`, with its top bit. */
-DEK_ALWAYS_INLINE unsigned int dek_lanes_rank(const dek_word *two, __u64 wanted)
+/* How many of the blocks start at or before the distance. */
+DEK_ALWAYS_INLINE unsigned int dek_starts_rank(const __u16 *start, __u64 distance)
 {
-	__u64 hits = ((wanted - two[0]) >> 15 & DEK_LANES) + ((wanted - two[1]) >> 15 & DEK_LANES);
+	const dek_word *two = (const dek_word *)start;
+	__u64 wanted = dek_times(distance | (DEK_START_MOST + 1), DEK_LANES16);
+	__u64 hits = ((wanted - two[0]) >> 15 & DEK_LANES16) + ((wanted - two[1]) >> 15 & DEK_LANES16);
 
-	return (unsigned int)(dek_times_lanes(hits) >> 48);
+	return (unsigned int)(dek_times(hits, DEK_LANES16) >> 48);
 }
 
-/* How many of the leaf's cuts are at or before lba. */
+/* How many of the cuts of one block lie at or before the distance from its start. */
+DEK_ALWAYS_INLINE unsigned int dek_steps_rank(const __u8 *step, __u64 distance)
+{
+	const dek_word *two = (const dek_word *)step;
+	__u64 wanted = dek_times(distance | (DEK_STEP_MOST + 1), DEK_LANES8);
+	__u64 hits = ((wanted - two[0]) >> 7 & DEK_LANES8) + ((wanted - two[1]) >> 7 & DEK_LANES8);
+
+	return (unsigned int)(dek_times(hits, DEK_LANES8) >> 56);
+}
+
+/* How many of the leaf's cuts are at or before lba >= leaf->base. */
 DEK_ALWAYS_INLINE unsigned int dek_narrow_rank(const struct dek_narrow_leaf *narrow, __u64 lba)
 {
-	const struct dek_leaf *leaf = &narrow->leaf;
-	__u64 off = (lba - leaf->base) >> leaf->shift;
-	__u64 wanted = dek_times_lanes((off < leaf->last ? off : leaf->last) << leaf->bits | leaf->low);
-	unsigned int rank = DEK_LEAF_BLOCK * dek_lanes_rank((const dek_word *)narrow->sample, wanted);
+	__u64 off = (lba - narrow->leaf.base) >> narrow->leaf.shift;
+	unsigned int block;
 
-	return rank + dek_lanes_rank((const dek_word *)(narrow->entry + rank), wanted);
+	off = off < DEK_START_MOST ? off : DEK_START_MOST - 1;
+	block = dek_starts_rank(narrow->start, off) - 1;
+	off -= narrow->start[block];
+	off = off < DEK_STEP_MOST ? off : DEK_STEP_MOST - 1;
+	return block * DEK_LEAF_BLOCK + dek_steps_rank(narrow->step + block * DEK_LEAF_BLOCK, off);
+}
+
+DEK_ALWAYS_INLINE __u64 dek_narrow_key(const struct dek_narrow_leaf *narrow, unsigned int i)
+{
+	__u64 distance = (__u64)narrow->start[i / DEK_LEAF_BLOCK] + narrow->step[i];
+
+	return narrow->leaf.base + (distance << narrow->leaf.shift);
+}
+
+DEK_ALWAYS_INLINE uintptr_t dek_narrow_value(const struct dek_narrow_leaf *narrow, unsigned int i)
+{
+	return narrow->value[narrow->index[i / DEK_LEAF_BLOCK] >> (2 * (i % DEK_LEAF_BLOCK)) & (DEK_LEAF_VALUES - 1)];
 }
 
 /* Halving: how many of the cuts' keys are <= lba; the first one is. */

@@ -108,27 +108,25 @@ static __attribute__((__noinline__)) void lookup_any(const struct dek_snapshot *
 void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, bool write, struct dek_piece *piece)
 {
 	const struct dek_narrow_leaf *narrow;
-	const struct dek_leaf *leaf;
-	const __u16 *entry;
+	unsigned int next;
 	__u64 left;
 
 	if (__builtin_expect(lba < s->first || lba >= s->end || s->holds, 0)) {
 		lookup_any(s, lba, count, write, piece);
 		return;
 	}
-	leaf = dek_tree_leaf(&s->tree, lba);
-	/* One miss, not three in a row. */
-	__builtin_prefetch((const char *)leaf + 64);
-	__builtin_prefetch((const char *)leaf + 128);
-	narrow = (const struct dek_narrow_leaf *)leaf;
-	entry = narrow->entry + dek_narrow_rank(narrow, lba);
-	/* In one of 64 cases the stretch ends where another leaf begins. */
-	if (__builtin_expect(leaf->wide || entry[0] == DEK_LANE_MOST, 0)) {
+	narrow = (const struct dek_narrow_leaf *)dek_tree_leaf(&s->tree, lba);
+	/* One miss, not four in a row. */
+	__builtin_prefetch((const char *)narrow + 64);
+	__builtin_prefetch((const char *)narrow + 128);
+	__builtin_prefetch((const char *)narrow + 192);
+	/* In one of 128 cases the stretch ends where another leaf begins. */
+	if (__builtin_expect(narrow->leaf.wide || (next = dek_narrow_rank(narrow, lba)) == narrow->leaf.count, 0)) {
 		lookup_any(s, lba, count, write, piece);
 		return;
 	}
-	left = dek_leaf_key(leaf, entry[0]) - lba;
-	piece_judge(s, left < count ? left : count, narrow->value[entry[-1] & leaf->low & DEK_LANE_MOST], write, piece);
+	left = dek_narrow_key(narrow, next) - lba;
+	piece_judge(s, left < count ? left : count, dek_narrow_value(narrow, next - 1), write, piece);
 }
 
 bool dek_snapshot_next(const struct dek_snapshot *s, __u64 lba, struct dek_range_entry *out)

@@ -200,6 +200,44 @@ TEST_CASE("cuts that cluster, and cuts that are far apart, are found like any ot
     }
 }
 
+TEST_CASE("a leaf at the limits of the narrow form is read right, and one beyond them is wide") {
+    struct Limit {
+        const char* what;
+        std::uint64_t last_of_block; // where cut 15 lies; the others are LBAs 0 to 14
+        std::uint64_t next_block;    // where cut 16 lies
+        unsigned values;
+        bool wide;
+    };
+    const auto limit = GENERATE(
+        Limit{"the greatest step", DEK_STEP_MOST - 1, 1000, 3, false},
+        Limit{"a step too far", DEK_STEP_MOST, 1000, 3, true},
+        Limit{"the greatest start", 15, DEK_START_MOST - 2, 3, false}, // cut 17 lies one further
+        Limit{"a start too far", 15, DEK_START_MOST - 1, 3, true},
+        Limit{"as many values as there can be", 15, 16, DEK_LEAF_VALUES, false},
+        Limit{"a value too many", 15, 16, DEK_LEAF_VALUES + 1, true});
+    INFO(limit.what);
+    Tree tree;
+    Cuts model{{0, DEK_RANGE_PLAIN}};
+    std::vector<dek_edit> edits;
+    const auto cut = [&](std::uint64_t first, std::uint64_t end) {
+        const std::uintptr_t value = (1 + edits.size() % (limit.values - 1)) << 6;
+        edits.push_back({first, end, value | DEK_RANGE_KEYED});
+        assign(model, first, end, edits.back().value);
+    };
+    for (std::uint64_t at = 0; at < 15; ++at)
+        cut(at, at < 14 ? at + 1 : limit.last_of_block);
+    cut(limit.last_of_block, limit.next_block);
+    cut(limit.next_block, limit.next_block + 1);
+    REQUIRE(tree.edit(edits));
+    agree(tree, model);
+    Cuts cuts;
+    const auto shape = tree.check(cuts);
+    CHECK(shape.leaves == 1);
+    CHECK(shape.wide == limit.wide);
+    for (std::uint64_t lba = 0; lba < DEK_START_MOST + 300; ++lba)
+        agree_on_lookup(tree, model, lba);
+}
+
 TEST_CASE("ranges added in order fill their leaves") {
     Tree tree;
     constexpr unsigned commands = 500;
