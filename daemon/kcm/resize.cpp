@@ -21,6 +21,12 @@ Result<void> fit_ranges(volume::Header& next, std::uint64_t old_size) {
     return {};
 }
 
+HeaderQuery header_query(const Volume& v) {
+    if (!v.header_file.empty())
+        return {std::nullopt, v.header_file};
+    return {v.header.header_lba, ""};
+}
+
 } // namespace
 
 Result<void> Controller::plan_resize(const Volume& v, const Device& device,
@@ -48,14 +54,61 @@ Result<void> Controller::write_header(const Volume& v, const Device& device,
     auto key = parts_.keys->material(next.keys.front());
     if (!key)
         return tl::unexpected(key.error());
-    HeaderQuery query;
-    query.file = v.header_file;
-    if (query.file.empty())
-        query.lba = v.header.header_lba;
-    auto site = header_site(device, query, Access::write);
+    auto site = header_site(device, header_query(v), Access::write);
     if (!site)
         return tl::unexpected(site.error());
     return volume::write(site->location, next, *key);
+}
+
+// A write that failed half way may have left a newer header than the one in force: that one counts.
+Result<void> Controller::catch_up(Volume& v, const Device& device) {
+    auto now = read_current(device, header_query(v), v.header.uuid);
+    if (!now)
+        return tl::unexpected(now.error());
+    if (now->sequence == v.header.sequence)
+        return {};
+    auto endpoint = parts_.shim->find(v.header.uuid);
+    if (!endpoint || !*endpoint)
+        return fail(Errc::unavailable, "the shim does not serve volume " + v.name);
+    v.header = *now;
+    if (auto r = restore_service(v, **endpoint); !r)
+        return r;
+    parts_.registry->publish(v);
+    return {};
+}
+
+// Size, map and header, so that nothing is ever plain that the header in force does not call so.
+Result<void> Controller::take_size(Volume& v, const Device& device, const volume::Header& next) {
+    auto endpoint = parts_.shim->find(v.header.uuid);
+    if (!endpoint || !*endpoint)
+        return fail(Errc::unavailable, "the shim does not serve volume " + v.name);
+    const std::uint64_t generation = (*endpoint)->map_generation;
+    const auto take_back = [&](const Error& error) -> Result<void> {
+        (void)parts_.backend->resize(*parts_.shim, v.node(), v.header.size);
+        (void)parts_.shim->map(v.header.uuid, generation + 2, must_encrypt_map(v.header));
+        return tl::unexpected(error);
+    };
+    if (auto r = parts_.backend->resize(*parts_.shim, v.node(), next.size); !r)
+        return r;
+    if (auto r = parts_.shim->map(v.header.uuid, generation + 1, must_encrypt_map(next)); !r)
+        return take_back(r.error());
+    auto written = write_header(v, device, next);
+    if (written) {
+        v.header = next;
+        if (auto r = remember_sequence(next); !r)
+            log_error("sequence-not-remembered", r.error(), {{"volume", v.name}});
+        return {};
+    }
+    log_error("header-not-written", written.error(), {{"volume", v.name}});
+    if (auto r = catch_up(v, device); !r)
+        v.verified = false; // whoever comes next reads it again
+    if (!v.verified || v.header.sequence != next.sequence) {
+        auto failed = take_back(written.error());
+        parts_.registry->publish(v);
+        return failed;
+    }
+    v.reason = "its header was only written in part: " + written.error().reason;
+    return {};
 }
 
 Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std::uint64_t> lbas) {
@@ -70,40 +123,29 @@ Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std:
     auto device = open_device(v.device, Access::write);
     if (!device)
         return tl::unexpected(device.error());
+    if (auto r = catch_up(v, *device); !r)
+        return tl::unexpected(r.error());
+    v.verified = true;
+    v.reason.clear();
     volume::Header next;
     if (auto r = plan_resize(v, *device, lbas, next); !r)
         return tl::unexpected(r.error());
     if (next.size == v.header.size)
-        return found;
-    auto endpoint = parts_.shim->find(v.header.uuid);
-    if (!endpoint || !*endpoint)
-        return fail(Errc::unavailable, "the shim does not serve volume " + name);
-    const std::uint64_t generation = (*endpoint)->map_generation;
-    const auto take_back = [&](const Error& error) -> Result<VolumePtr> {
-        (void)parts_.shim->map(v.header.uuid, generation + 2, must_encrypt_map(v.header));
-        (void)parts_.backend->resize(*parts_.shim, v.node(), v.header.size);
-        return tl::unexpected(error);
-    };
-    if (auto r = parts_.backend->resize(*parts_.shim, v.node(), next.size); !r)
+        return parts_.registry->find(name);
+    if (auto r = take_size(v, *device, next); !r)
         return tl::unexpected(r.error());
-    if (auto r = parts_.shim->map(v.header.uuid, generation + 1, must_encrypt_map(next)); !r)
-        return take_back(r.error());
-    if (auto r = write_header(v, *device, next); !r)
-        return take_back(r.error());
-    v.header = next;
-    if (auto r = remember_sequence(next); !r)
-        log_error("sequence-not-remembered", r.error(), {{"volume", name}});
     const auto find_key = [this](const volume::HeaderKey& key) {
         return parts_.keys->material(key);
     };
-    auto keyed = establish(*parts_.shim, next, find_key);
+    auto keyed = establish(*parts_.shim, v.header, find_key);
     auto scaled = keyed ? parts_.backend->rescale(v.node()) : keyed;
-    v.reason = scaled ? "" : scaled.error().reason;
+    if (!scaled)
+        v.reason = scaled.error().reason;
     parts_.registry->publish(v);
     if (!scaled)
         return fail(scaled.error().code,
                     "the volume has its new size, but " + scaled.error().reason);
-    log(Level::notice, "resized", {{"volume", name}, {"lbas", next.size}});
+    log(Level::notice, "resized", {{"volume", name}, {"lbas", v.header.size}});
     return parts_.registry->find(name);
 }
 
