@@ -189,7 +189,7 @@ static enum dek_status check_ranges(struct dek_endpoint *ep, const struct dek_ra
 	return DEK_OK;
 }
 
-/* Of n ranges in place, those where I/O that passed may be under way. */
+/* Of n ranges in place, those where I/O that passed may be under way: also from before a shrinking. */
 static __u32 keep_passing(const struct dek_endpoint *ep, struct dek_range *map, __u32 n)
 {
 	struct dek_survey survey;
@@ -197,7 +197,8 @@ static __u32 keep_passing(const struct dek_endpoint *ep, struct dek_range *map, 
 
 	for (i = 0; i < n; i++) {
 		dek_survey(ep, map[i], NULL, &survey);
-		if (survey.states & (1u << DEK_RANGE_PLAIN | 1u << DEK_RANGE_YIELDED))
+		if (survey.states & (1u << DEK_RANGE_PLAIN | 1u << DEK_RANGE_YIELDED) ||
+		    map[i].first + map[i].count > ep->mapped_end)
 			map[kept++] = map[i];
 	}
 	return kept;

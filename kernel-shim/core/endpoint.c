@@ -99,6 +99,7 @@ struct dek_endpoint *dek_endpoint_create(const struct dek_endpoint_config *confi
 		dek_free(ep);
 		return NULL;
 	}
+	ep->mapped_end = ep->newest->end;
 	ep->id = draw(config);
 	ep->next_handle = draw(config);
 	ep->next_hold = draw(config);
@@ -164,11 +165,12 @@ int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct
 	return 0;
 }
 
-/* Is there anything at or beyond `end` that must not be cut off? */
+/* Is there anything at or beyond `end` that must not be cut off? What growing has fenced may go. */
 static bool would_cut(const struct dek_endpoint *ep, __u64 end)
 {
 	const struct dek_snapshot *s = ep->newest;
 	struct dek_range_entry range;
+	__u64 lba = end;
 	__u32 h;
 
 	if (end >= s->end)
@@ -177,24 +179,57 @@ static bool would_cut(const struct dek_endpoint *ep, __u64 end)
 		if (dek_hold_overlaps(s->hold[h], end, s->end - end))
 			return true;
 	}
-	return dek_snapshot_next(s, end, &range);
+	while (dek_snapshot_next(s, lba, &range)) {
+		__u64 from = range.first > end ? range.first : end;
+
+		if (range.state != DEK_RANGE_FENCED || from < ep->mapped_end)
+			return true;
+		lba = range.first + range.count;
+	}
+	return false;
+}
+
+/* The next tree: what comes is fenced, of what goes nothing is left. 0 or -errno; then the weave is as it was. */
+static int resize_tree(struct dek_endpoint *ep, __u64 end, struct dek_snapshot *next)
+{
+	struct dek_edit edit = { .first = end, .end = ep->newest->end, .value = DEK_RANGE_PLAIN };
+
+	if (end > ep->newest->end)
+		edit = (struct dek_edit){ .first = ep->newest->end, .end = end, .value = DEK_RANGE_FENCED };
+	if (!dek_tree_edit(&ep->weave, &ep->newest->tree, &edit, 1, &next->tree))
+		return -ENOMEM;
+	if (!dek_too_many(ep, next))
+		return 0;
+	dek_blocks_free(ep->weave.fresh);
+	return -E2BIG;
 }
 
 int dek_endpoint_resize(struct dek_endpoint *ep, __u64 count, struct dek_change *change)
 {
-	__u64 first = ep->config.first;
+	bool mapped = ep->newest->generation;
+	__u64 end = ep->config.first + count;
 	struct dek_draft draft;
+	int err;
 
 	memset(change, 0, sizeof(*change));
-	if (!count || count > LBA_LIMIT - first)
+	if (!count || count > LBA_LIMIT - ep->config.first)
 		return -EINVAL;
-	if (first + count == ep->newest->end)
+	if (end == ep->newest->end)
 		return 0;
-	if (would_cut(ep, first + count))
+	if (would_cut(ep, end))
 		return -EBUSY;
 	if (!dek_draft_begin(ep, &draft, NULL, 0))
 		return -ENOMEM;
-	draft.next->end = first + count;
+	err = mapped ? resize_tree(ep, end, draft.next) : 0;
+	if (err) {
+		dek_draft_cancel(&draft);
+		return err;
+	}
+	if (mapped)
+		dek_draft_weave(ep);
+	draft.next->end = end;
+	if (!mapped || end < ep->mapped_end)
+		ep->mapped_end = end;
 	/* A map half sent was checked against the old size. */
 	dek_open_map_drop(&ep->open);
 	dek_draft_finish(ep, &draft, change);

@@ -112,7 +112,11 @@ int dek_endpoint_quiesce(struct dek_endpoint *ep, __u64 first, __u64 count, __u6
 int dek_endpoint_release(struct dek_endpoint *ep, __u64 token, struct dek_change *change);
 int dek_endpoint_yield(struct dek_endpoint *ep, __u64 token, __u64 first, __u64 count, struct dek_change *change);
 int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct dek_change *change);
-/* -EBUSY: a range, association, token or unfinished command would be cut. -EINVAL: empty, overflow. */
+/*
+ * What a mapped endpoint grows by is fenced until the next map: no I/O passes that no map has judged. -EBUSY: a range
+ * of a map, association, token or unfinished command would be cut. -EINVAL: empty, overflow. -E2BIG: the fenced range
+ * is one more than max_ranges.
+ */
 int dek_endpoint_resize(struct dek_endpoint *ep, __u64 count, struct dek_change *change);
 /* The deadline for keys has passed, or all have come: fenced ranges stop waiting; without a map all is fenced. */
 int dek_endpoint_recovered(struct dek_endpoint *ep, struct dek_change *change);

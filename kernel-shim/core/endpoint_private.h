@@ -55,6 +55,7 @@ struct dek_endpoint {
 	__u64 id;
 	__u64 next_handle;
 	__u64 next_hold;
+	__u64 mapped_end; /* what lies beyond is new since the newest map: fenced until one says more. Unmapped: the end */
 	__u64 map_drain; /* hold of the newest map while it waits for I/O under older ones; 0: none */
 	struct dek_snapshot *newest;
 	struct dek_table table;

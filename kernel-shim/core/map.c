@@ -151,6 +151,7 @@ static int map_commit(struct dek_endpoint *ep, struct dek_change *change)
 	}
 	dek_tree_drop(&ep->newest->tree, &ep->newest->reclaim.blocks);
 	draft.next->generation = ep->open.generation;
+	ep->mapped_end = draft.next->end;
 	dek_snapshot_judge(draft.next);
 	dek_open_map_drop(&ep->open);
 	ep->map_drain = ep->next_hold++;

@@ -103,11 +103,11 @@ TEST_CASE("every operation survives the failure of any of its allocations") {
               e, [&] { return e.settle(dek_endpoint_set_fence(e.ep, DEK_FENCE_HOLD, &e.change)); },
               -ENOMEM) == 1);
     CHECK(starve(
-              e, [&] { return e.settle(dek_endpoint_resize(e.ep, 1 << 21, &e.change)); },
-              -ENOMEM) > 1);
+              e, [&] { return e.settle(dek_endpoint_resize(e.ep, 1 << 21, &e.change)); }, -ENOMEM) >
+          1);
     CHECK(starve(
-              e, [&] { return e.settle(dek_endpoint_resize(e.ep, 1 << 20, &e.change)); },
-              -ENOMEM) > 1);
+              e, [&] { return e.settle(dek_endpoint_resize(e.ep, 1 << 20, &e.change)); }, -ENOMEM) >
+          1);
     CHECK(starve(
               e, [&] { return e.settle(dek_endpoint_recovered(e.ep, &e.change)); }, -ENOMEM) == 1);
 }

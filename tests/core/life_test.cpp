@@ -111,7 +111,9 @@ TEST_CASE("an endpoint grows and shrinks, but nothing is cut off") {
     };
     REQUIRE(e.map(1, {{64, 64}}, {{256, 8}}) == 0);
     CHECK(resize(8192) == 0);
-    CHECK(e.write(8191) == DEK_PASS);
+    CHECK(e.write(4095) == DEK_PASS);
+    CHECK(e.look(4096, true, 8192) == Verdict{DEK_FENCED, 0, 4096});
+    CHECK(e.read(8191) == DEK_FENCED);
     CHECK(e.write(8192) == DEK_REFUSE);
     CHECK(resize(8192) == 0);
     CHECK(e.change.next == nullptr);
@@ -133,6 +135,77 @@ TEST_CASE("an endpoint grows and shrinks, but nothing is cut off") {
     const Answer a = e.associate({{1992, 8}});
     REQUIRE(a.status == DEK_OK);
     CHECK(resize(1992) == -EBUSY);
+}
+
+TEST_CASE("what a volume grows by is fenced until a map has judged it") {
+    Endpoint e;
+    const auto resize = [&](std::uint64_t count) {
+        return e.settle(dek_endpoint_resize(e.ep, count, &e.change));
+    };
+    REQUIRE(e.map(1, {{64, 64}, {4088, 8}}) == 0);
+    REQUIRE(resize(8192) == 0);
+    REQUIRE(e.ranges().size() == 2); // joined with the map's last
+    CHECK(e.ranges()[1].count == 8 + 4096);
+    SECTION("the next map decides, part by part") {
+        REQUIRE(e.map(2, {{64, 64}, {4088, 16}}) == 0);
+        CHECK(e.write(4096) == DEK_FENCED);
+        CHECK(e.write(4104) == DEK_PASS);
+        CHECK(resize(4104) == 0);
+        CHECK(resize(4096) == -EBUSY); // of the map now
+    }
+    SECTION("no map has asked for it, so it may be cut off, and comes back fenced") {
+        REQUIRE(resize(16384) == 0);
+        CHECK(resize(4095) == -EBUSY);
+        REQUIRE(resize(4096) == 0);
+        CHECK(e.ranges()[1].count == 8);
+        REQUIRE(e.map(2, {{64, 64}}) == 0);
+        REQUIRE(resize(2048) == 0);
+        REQUIRE(resize(4096) == 0); // smaller for a moment: nobody knows who wrote there since
+        CHECK(e.look(2047, true, 4096) == Verdict{DEK_PASS, 0, 1});
+        CHECK(e.look(2048, true, 4096) == Verdict{DEK_FENCED, 0, 2048});
+    }
+    SECTION("it may be keyed, and what is keyed is not cut off") {
+        const Answer a = e.associate({{4096, 8}});
+        REQUIRE(a.status == DEK_OK);
+        CHECK(resize(4096) == -EBUSY);
+        REQUIRE(e.disassociate(a.handle).status == DEK_OK);
+        CHECK(resize(4096) == 0);
+    }
+}
+
+TEST_CASE("keys for LBAs that are there again wait for I/O from before they went") {
+    Endpoint e;
+    REQUIRE(e.map(1, {}) == 0);
+    REQUIRE(e.settle(dek_endpoint_resize(e.ep, 2048, &e.change)) == 0);
+    REQUIRE(e.settle(dek_endpoint_resize(e.ep, 4096, &e.change)) == 0);
+    e.drains = false;
+    CHECK(e.associate({{2048, 8}}).status == DEK_BUSY);
+    CHECK(e.write(2048) == DEK_WAIT);
+    e.drained(e.held);
+    CHECK(e.write(2048) == DEK_CRYPT);
+}
+
+TEST_CASE("an endpoint that no map was sent to grows as unmapped as it was") {
+    Endpoint e;
+    REQUIRE(e.settle(dek_endpoint_resize(e.ep, 8192, &e.change)) == 0);
+    CHECK(e.look(0, false, 8192) == Verdict{DEK_PASS, 0, 8192});
+    CHECK(e.ranges().empty());
+    REQUIRE(e.map(1, {}) == 0);
+    CHECK(e.write(8191) == DEK_PASS);
+}
+
+TEST_CASE("a volume with as many ranges as there may be does not grow") {
+    Endpoint e(4096, false);
+    e.config.max_ranges = 1;
+    e.make();
+    REQUIRE(e.map(1, {{64, 64}}) == 0);
+    CHECK(dek_endpoint_resize(e.ep, 8192, &e.change) == -E2BIG);
+    CHECK(e.change.next == nullptr);
+    CHECK(e.write(4096) == DEK_REFUSE);
+    REQUIRE(e.settle(dek_endpoint_resize(e.ep, 2048, &e.change)) == 0);
+    REQUIRE(e.map(2, {{64, 1984}}) == 0);
+    REQUIRE(e.settle(dek_endpoint_resize(e.ep, 4096, &e.change)) == 0); // joined with it
+    CHECK(e.write(4095) == DEK_FENCED);
 }
 
 TEST_CASE("a map half sent does not outlive a resize") {

@@ -32,7 +32,8 @@ Ranges to_ranges(const Units& units) {
 }
 
 Model::Model(unsigned unit_count, unsigned ranges, unsigned associations)
-    : units(unit_count), max_ranges(ranges), max_associations(associations), cells(unit_count) {}
+    : units(unit_count), max_ranges(ranges), max_associations(associations), mapped(unit_count),
+      cells(unit_count) {}
 
 bool Model::outside(const Units& map) const {
     return *map.rbegin() >= units;
@@ -206,9 +207,12 @@ int Model::yield_error(std::uint64_t token, const Units& range) const {
 
 int Model::resize_error(unsigned unit_count) const {
     for (unsigned u = unit_count; u < units; ++u)
-        if (cells[u].state != DEK_RANGE_PLAIN || held(u))
+        if (held(u) || (cells[u].state != DEK_RANGE_PLAIN &&
+                        !(cells[u].state == DEK_RANGE_FENCED && u >= mapped)))
             return -EBUSY;
-    return 0;
+    Model copy = *this;
+    copy.resize(unit_count);
+    return unit_count != units && copy.range_count() > max_ranges ? -E2BIG : 0;
 }
 
 std::optional<std::uint64_t> Model::resent(std::uint32_t opcode, std::uint64_t handle,
@@ -230,7 +234,8 @@ Units Model::passing(const Units& map) const {
         for (auto u = static_cast<unsigned>(r.first / lbas_per_unit);
              u < (r.first + r.count) / lbas_per_unit; ++u) {
             run.insert(u);
-            any |= cells[u].state == DEK_RANGE_PLAIN || cells[u].state == DEK_RANGE_YIELDED;
+            any |= cells[u].state == DEK_RANGE_PLAIN || cells[u].state == DEK_RANGE_YIELDED ||
+                   u >= mapped;
         }
         if (any)
             out.insert(run.begin(), run.end());
@@ -288,6 +293,7 @@ void Model::forget(std::uint64_t handle) {
 
 void Model::commit(std::uint64_t next, const Units& encrypt, const Units& reserved) {
     generation = next;
+    mapped = units;
     for (unsigned u = 0; u < units; ++u) {
         if (cells[u].state == DEK_RANGE_KEYED)
             continue;
@@ -299,7 +305,8 @@ void Model::commit(std::uint64_t next, const Units& encrypt, const Units& reserv
 
 void Model::resize(unsigned unit_count) {
     units = unit_count;
-    cells.resize(unit_count);
+    mapped = generation ? std::min(mapped, unit_count) : unit_count;
+    cells.resize(unit_count, {generation ? DEK_RANGE_FENCED : DEK_RANGE_PLAIN, 0});
 }
 
 bool Model::held(unsigned unit) const {

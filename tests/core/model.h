@@ -48,6 +48,7 @@ class Model {
     bool had_map = false;
     unsigned fence = DEK_FENCE_EIO;
     std::uint64_t map_drain = 0;
+    unsigned mapped; // units beyond are new since the last map; unmapped: all there are
     std::vector<Cell> cells;
     std::map<std::uint64_t, Association> table;
     std::map<std::uint64_t, Task> tasks; // by hold

@@ -152,6 +152,8 @@ TEST_CASE("a volume grows and shrinks, but nothing mapped is cut off") {
     CHECK(v.write(2048, pattern(4096, 1)) != 0);
     REQUIRE(resize(4096) == 0);
     CHECK(size() == 4096);
+    CHECK(v.write(2048, pattern(4096, 1)) == EIO); // not before a map has judged it
+    REQUIRE(v.map(2, {{1024, 64}}) == 0);
     CHECK(v.write(2048, pattern(4096, 1)) == 0);
 }
 
