@@ -84,8 +84,9 @@ Result<void> Controller::take_size(Volume& v, const Device& device, const volume
         return fail(Errc::unavailable, "the shim does not serve volume " + v.name);
     const std::uint64_t generation = (*endpoint)->map_generation;
     const auto take_back = [&](const Error& error) -> Result<void> {
-        (void)parts_.backend->resize(*parts_.shim, v.node(), v.header.size);
-        (void)parts_.shim->map(v.header.uuid, generation + 2, must_encrypt_map(v.header));
+        // The old map would make LBAs beyond the old size plain: only when they are gone.
+        if (parts_.backend->resize(*parts_.shim, v.node(), v.header.size))
+            (void)parts_.shim->map(v.header.uuid, generation + 2, must_encrypt_map(v.header));
         return tl::unexpected(error);
     };
     if (auto r = parts_.backend->resize(*parts_.shim, v.node(), next.size); !r)
