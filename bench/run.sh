@@ -18,7 +18,7 @@ trap 'rm -f "$out"' EXIT
 for group in "$@"; do
     case $group in
     cipher) "$build/bench/bench_cipher" ;;
-    lookup) "$build/bench/bench_lookup" ;;
+    lookup) GLIBC_TUNABLES=glibc.malloc.hugetlb=1 "$build/bench/bench_lookup" ;; # as dek-shimd starts its worker
     volume) bench/volume.py "$build" ;;
     *) echo "bench/run.sh: no group $group" >&2; exit 2 ;;
     esac | tee -a "$out" || exit 1
