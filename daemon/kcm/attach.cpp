@@ -13,7 +13,6 @@
 #include "base/log.h"
 #include "kcm/controller.h"
 #include "kcm/signature.h"
-#include "kcm/undo.h"
 
 namespace dek::kcm {
 namespace {
@@ -47,11 +46,23 @@ Result<Fd> start_of(int volume, std::uint64_t lbas) {
                      : fail_errno(error, "the volume cannot be read through the shim");
 }
 
+// Some of what the map calls encrypted under the old key may be under the new one already.
+Result<void> check_no_rekey(const volume::Header& header) {
+    if (header.rekey_state.empty())
+        return {};
+    return fail(Errc::unsupported,
+                "the key of volume " + header.name +
+                    " is being changed, and this build of kcmd cannot go on with that; the build "
+                    "that began the change (dekctl rekey), or a later one, can");
+}
+
 } // namespace
 
 Result<void> Controller::check_name_free(const std::string& name) {
     if (parts_.registry->find(name))
-        return fail(Errc::exists, "a volume named " + name + " is attached already");
+        return fail(Errc::exists, "a volume named " + name +
+                                      " is attached already; dekctl detach " + name +
+                                      " first, or choose another --name");
     std::error_code none;
     const auto status = std::filesystem::symlink_status(link_path(name), none);
     if (std::filesystem::exists(status) && !std::filesystem::is_symlink(status))
@@ -92,6 +103,23 @@ Result<volume::Header> Controller::authenticated(const SitedHeader& sited) {
     if (auto genuine = volume::verify(copy, *key); !genuine)
         return fail(genuine.error().code, sited.site.text() + ": " + genuine.error().reason);
     return copy.header;
+}
+
+Result<volume::Header> Controller::read_current(const Device& device, const HeaderQuery& query,
+                                                const Uuid& uuid) {
+    auto sited = find_header(device, query, Access::read);
+    if (!sited)
+        return tl::unexpected(sited.error());
+    if (sited->found.copy.header.uuid != uuid)
+        return fail(Errc::refused, sited->site.text() + " holds the header of another volume now");
+    auto header = authenticated(*sited);
+    if (!header)
+        return header;
+    if (auto r = check_no_rekey(*header); !r)
+        return tl::unexpected(r.error());
+    if (auto r = check_sequence(*header, false); !r)
+        return tl::unexpected(r.error());
+    return header;
 }
 
 Result<void> Controller::check_sequence(const volume::Header& header, bool force) {
@@ -171,7 +199,7 @@ void Controller::tell(const std::string& event, const Volume& volume) {
                   {"uuid", volume::uuid_text(volume.header.uuid)}});
 }
 
-Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force) {
+Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force, Fd claim) {
     Undo undo;
     v.shim = parts_.backend->kind();
     // One on a shim that has died would be taken for the new one's.
@@ -180,6 +208,7 @@ Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force) 
     if (auto r = records_.write(record_of(v, false)); !r)
         return r;
     undo.add([&] { records_.remove(v.name); });
+    claim.reset();
     if (auto r = parts_.backend->create(*parts_.shim, v.node()); !r)
         return r;
     undo.add([&] {
@@ -202,6 +231,7 @@ Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force) 
     if (auto r = records_.write(record_of(v, true)); !r)
         return r;
     undo.done();
+    v.verified = true;
     v.state = VolumeState::up;
     v.keys = key_infos(v.header);
     parts_.registry->publish(v);
@@ -233,6 +263,8 @@ Result<Volume> Controller::examine(const AttachRequest& request, const Device& d
     auto header = authenticated(*sited);
     if (!header)
         return tl::unexpected(header.error());
+    if (auto r = check_no_rekey(*header); !r)
+        return tl::unexpected(r.error());
     if (auto r = check_sequence(*header, request.force); !r)
         return tl::unexpected(r.error());
     for (const auto& key : header->keys) {
@@ -267,7 +299,7 @@ Result<VolumePtr> Controller::attach(const AttachRequest& request) {
     const auto from_ring = [&](const volume::HeaderKey& key) -> Result<Secret> {
         return ring.at(key.id).clone();
     };
-    if (auto up = bring_up(*v, from_ring, request.force); !up)
+    if (auto up = bring_up(*v, from_ring, request.force, Fd()); !up)
         return tl::unexpected(up.error());
     return parts_.registry->find(v->name);
 }

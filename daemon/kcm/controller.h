@@ -13,6 +13,7 @@
 #include "kcm/negotiate.h"
 #include "kcm/options.h"
 #include "kcm/record.h"
+#include "kcm/undo.h"
 
 namespace dek::kcm {
 
@@ -108,20 +109,26 @@ class Controller {
     Result<void> plan_layout(const ProtectRequest& request, Plan& plan);
     Result<void> plan_ranges(const ProtectRequest& request, Plan& plan);
     Result<void> plan_key(const std::string& key, Plan& plan, std::uint16_t& index);
-    Result<void> check_target(const ProtectRequest& request, const Plan& plan);
+    Result<void> check_target(const ProtectRequest& request, Plan& plan);
     Result<void> check_contents(const ProtectRequest& request, const Plan& plan);
     Result<void> check_physical_volume(const Plan& plan);
     Result<void> make_key(Plan& plan);
-    Result<VolumePtr> carry_out(const ProtectRequest& request, Plan& plan);
+    Result<void> carry_out(const ProtectRequest& request, Plan& plan, Undo& undo,
+                           std::string& stays);
+    Result<VolumePtr> make_volume(const ProtectRequest& request, Plan& plan);
 
     // attach.cpp
     Result<Volume> examine(const AttachRequest& request, const Device& device, KeyRing& ring);
     Result<void> check_sequence(const volume::Header& header, bool force);
     Result<void> remember_sequence(const volume::Header& header);
     Result<volume::Header> authenticated(const SitedHeader& sited);
+    // The header of volume `uuid` as it is there now: authenticated, and no older than one seen.
+    Result<volume::Header> read_current(const Device& device, const HeaderQuery& query,
+                                        const Uuid& uuid);
     Result<void> check_name_free(const std::string& name);
     Result<void> check_shim(ShimChoice choice, const std::string& endpoint_policy);
-    Result<void> bring_up(Volume& volume, const KeyFinder& keys, bool force);
+    // `claim` is let go of when the shim is to open the device.
+    Result<void> bring_up(Volume& volume, const KeyFinder& keys, bool force, Fd claim);
     Result<void> check_swap_or_root(const Volume& volume);
     Result<void> link(const Volume& volume);
     void unlink(const std::string& name);
@@ -130,12 +137,15 @@ class Controller {
     // detach.cpp
     Result<void> check_detached(const Device& device, const std::optional<Uuid>& uuid);
     Result<void> clear_away(const Volume& volume);
+    Result<void> check_keys_free(const volume::Header* header);
 
     // resize.cpp
     Result<void> plan_resize(const Volume& volume, const Device& device,
                              std::optional<std::uint64_t> lbas, volume::Header& next);
     Result<void> write_header(const Volume& volume, const Device& device,
                               const volume::Header& next);
+    Result<void> catch_up(Volume& volume, const Device& device);
+    Result<void> take_size(Volume& volume, const Device& device, const volume::Header& next);
 
     // header_restore.cpp
     Result<void> restore_into(const Device& device, const HeaderQuery& query,
@@ -143,7 +153,9 @@ class Controller {
 
     // resync.cpp
     bool resync_volume(const Record& record, const std::vector<dek_list_entry>& endpoints);
+    Result<Device> device_of(const Record& record);
     Result<void> read_again(Volume& volume, const Record& record);
+    void describe(Volume& volume, const Record& record, const dek_list_entry& endpoint);
     Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
     void settle_node(Volume& volume, const Record& record);
     std::optional<Record> record_of_stranger(const dek_list_entry& endpoint);

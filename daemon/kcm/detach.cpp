@@ -36,7 +36,8 @@ Result<void> Controller::check_detached(const Device& device, const std::optiona
         if (!*endpoint)
             return clear_away(*attached);
     }
-    return fail(Errc::busy, device.path + " is attached already, as volume " + attached->name);
+    return fail(Errc::busy, device.path + " is attached already, as volume " + attached->name +
+                                "; dekctl detach " + attached->name + " first");
 }
 
 Result<void> Controller::detach(const std::string& name, std::chrono::milliseconds patience) {
@@ -103,10 +104,26 @@ void drop_file(const std::string& file) {
 
 } // namespace
 
+// The keys of a header that is erased may be destroyed: they are known, and nobody uses them.
+Result<void> Controller::check_keys_free(const volume::Header* header) {
+    if (!header)
+        return fail(Errc::refused,
+                    "the header cannot be read, so nobody knows which keys to destroy");
+    for (const auto& key : header->keys)
+        if (const auto users = parts_.registry->using_key(key.id); !users.empty())
+            return fail(Errc::busy, "key " + key.id + " is in use by volume " + users.front());
+    return {};
+}
+
 Result<Erased> Controller::erase(const EraseRequest& request) {
     auto device = open_device(request.device, Access::write);
     if (!device)
         return tl::unexpected(device.error());
+    if (auto r = check_detached(*device, std::nullopt); !r)
+        return tl::unexpected(r.error());
+    const auto claimed = claim_unused(*device, parts_.kernel); // until it is erased
+    if (!claimed)
+        return tl::unexpected(claimed.error());
     auto sited = find_header(*device, request.header, Access::write);
     auto site = sited ? Result<HeaderSite>(std::move(sited->site))
                       : unreadable_site(*device, request.header, sited.error());
@@ -115,18 +132,11 @@ Result<Erased> Controller::erase(const EraseRequest& request) {
     const volume::Header* header = sited ? &sited->found.copy.header : nullptr;
     if (auto r = check_detached(*device, header ? std::optional(header->uuid) : std::nullopt); !r)
         return tl::unexpected(r.error());
-    if (auto r = check_unused(*device, parts_.kernel); !r)
-        return tl::unexpected(r.error());
     if (!request.force)
         return fail(Errc::refused, what_is_lost(*site, header));
-    if (request.destroy_keys) {
-        if (!header)
-            return fail(Errc::refused,
-                        "the header cannot be read, so nobody knows which keys to destroy");
-        for (const auto& key : header->keys)
-            if (const auto users = parts_.registry->using_key(key.id); !users.empty())
-                return fail(Errc::busy, "key " + key.id + " is in use by volume " + users.front());
-    }
+    if (request.destroy_keys)
+        if (auto r = check_keys_free(header); !r)
+            return tl::unexpected(r.error());
     if (auto r = volume::erase(site->location); !r)
         return tl::unexpected(r.error());
     drop_file(site->file);

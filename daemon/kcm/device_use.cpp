@@ -129,18 +129,8 @@ Result<void> check_loops(const Device& device, const KernelView& kernel) {
     return {};
 }
 
-Result<void> check_exclusive(const Device& device) {
-    if (!device.block)
-        return {};
-    const Fd fd(::open(device.path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK));
-    if (!fd && errno == EBUSY)
-        return fail(Errc::busy, device.path + " is in use by the kernel or another program");
-    return {};
-}
-
-} // namespace
-
-Result<void> check_unused(const Device& device, const KernelView& kernel) {
+// Everything but exclusive openers.
+Result<void> look(const Device& device, const KernelView& kernel) {
     const auto numbers = numbers_of(device, kernel);
     if (auto r = check_mounts(device, numbers, kernel); !r)
         return r;
@@ -148,9 +138,37 @@ Result<void> check_unused(const Device& device, const KernelView& kernel) {
         return r;
     if (auto r = check_holders(device, numbers, kernel); !r)
         return r;
-    if (auto r = check_loops(device, kernel); !r)
+    return check_loops(device, kernel);
+}
+
+} // namespace
+
+Result<Fd> claim(const Device& device) {
+    if (!device.block)
+        return Fd();
+    Fd fd(::open(device.path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK));
+    if (!fd && errno == EBUSY)
+        return fail(Errc::busy, device.path + " is in use by the kernel or another program");
+    if (!fd)
+        return fail_errno(errno, device.path + " cannot be claimed");
+    struct stat st;
+    if (::fstat(fd.get(), &st) != 0 || !S_ISBLK(st.st_mode) || st.st_rdev != device.number)
+        return fail(Errc::busy, device.path + " is another device now");
+    return fd;
+}
+
+Result<Fd> claim_unused(const Device& device, const KernelView& kernel) {
+    if (auto r = look(device, kernel); !r)
+        return tl::unexpected(r.error());
+    return claim(device);
+}
+
+Result<void> check_unused(const Device& device, const KernelView& kernel) {
+    auto r = look(device, kernel);
+    if (!r)
         return r;
-    return check_exclusive(device);
+    const auto claimed = claim(device); // and given up at once
+    return claimed || claimed.error().code != Errc::busy ? r : tl::unexpected(claimed.error());
 }
 
 } // namespace dek::kcm

@@ -60,8 +60,9 @@ Result<volume::Copy> Controller::header_restore(const std::string& path, const H
         return tl::unexpected(place.error());
     if (auto r = check_detached(*device, backup.header.uuid); !r)
         return tl::unexpected(r.error());
-    if (auto r = check_unused(*device, parts_.kernel); !r)
-        return tl::unexpected(r.error());
+    const auto claimed = claim_unused(*device, parts_.kernel);
+    if (!claimed)
+        return tl::unexpected(claimed.error());
     auto key = parts_.keys->material(backup.header.keys.front());
     if (!key)
         return tl::unexpected(key.error());

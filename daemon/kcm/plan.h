@@ -8,8 +8,9 @@ namespace dek::kcm {
 
 struct Controller::Plan {
     Device device;
-    volume::Header header;              // keys in the order of their first use
-    KeyRing ring;                       // material of the keys there are already
+    Fd claim;              // on the device, from the first check until the shim takes it over
+    volume::Header header; // keys in the order of their first use
+    KeyRing ring;          // material of the keys there are already
     std::optional<std::size_t> new_key; // index of the one to be made
     std::string header_file;            // detached
 

@@ -9,7 +9,6 @@
 #include "base/durable.h"
 #include "base/log.h"
 #include "kcm/plan.h"
-#include "kcm/undo.h"
 
 namespace dek::kcm {
 namespace {
@@ -27,27 +26,70 @@ Result<void> write_bytes(int fd, std::uint64_t byte, const std::vector<std::uint
     return ::fsync(fd) == 0 ? Result<void>() : fail_errno(errno, "flushing");
 }
 
-void put_back(const Device& device, std::uint64_t byte, const std::vector<std::uint8_t>& before) {
-    if (auto r = write_bytes(device.fd.get(), byte, before); !r)
-        log_error("old-contents-not-put-back", r.error(), {{"device", device.path}});
+// What lay where the header goes, and what was written over it (empty: perhaps half of it).
+struct Overwritten {
+    std::uint64_t byte = 0;
+    std::vector<std::uint8_t> before, after;
+};
+
+// Only under the claim, and not over what somebody else has written since it was let go of.
+Result<void> put_back(const Device& device, const Overwritten& place) {
+    const auto claimed = claim(device);
+    if (!claimed)
+        return tl::unexpected(claimed.error());
+    auto now = read_bytes(device, place.byte, place.after.size());
+    if (!now)
+        return tl::unexpected(now.error());
+    if (*now != place.after)
+        return fail(Errc::busy, "somebody else has written there");
+    return write_bytes(device.fd.get(), place.byte, place.before);
 }
 
-// Taken back by `undo`. With force over whatever header is there, and its sequence number with it.
-Result<void> write_on_device(const Device& device, const dek_range& place, volume::Header& header,
-                             const Secret& key, bool force, Undo& undo) {
-    auto before = read_bytes(device, place.first * 512, place.count * 512);
+// Where a header is written on the device, and how that is taken back.
+struct Target {
+    const Device& device;
+    const Fd& claim;
+    Undo& undo;
+    std::string& stays; // told here: what could not be taken back
+};
+
+// While it is still claimed, whatever is there is ours.
+void add_put_back(const Target& on, const std::shared_ptr<Overwritten>& place) {
+    on.undo.add([on, place] {
+        auto r = on.claim || place->after.empty()
+                     ? write_bytes(on.device.fd.get(), place->byte, place->before)
+                     : put_back(on.device, *place);
+        if (r)
+            return;
+        log_error("old-contents-not-put-back", r.error(), {{"device", on.device.path}});
+        on.stays += "; what was at LBA " + std::to_string(place->byte / 512) + " of " +
+                    on.device.path + " is not put back: " + r.error().reason;
+    });
+}
+
+// With force over whatever header is there, and its sequence number with it.
+Result<void> write_on_device(const Target& on, const dek_range& place, volume::Header& header,
+                             const Secret& key, bool force) {
+    auto before = read_bytes(on.device, place.first * 512, place.count * 512);
     if (!before)
         return tl::unexpected(before.error());
-    const volume::Location at{device.fd.get(), place.first * 512, false};
-    undo.add([&device, place, bytes = std::move(*before)] {
-        put_back(device, place.first * 512, bytes);
-    });
-    if (!force)
-        return volume::write(at, header, key);
-    auto sequence = volume::overwrite(at, header, key);
-    if (!sequence)
-        return tl::unexpected(sequence.error());
-    header.sequence = *sequence;
+    auto kept = std::make_shared<Overwritten>();
+    kept->byte = place.first * 512;
+    kept->before = std::move(*before);
+    add_put_back(on, kept);
+    const volume::Location at{on.device.fd.get(), kept->byte, false};
+    if (force) {
+        auto sequence = volume::overwrite(at, header, key);
+        if (!sequence)
+            return tl::unexpected(sequence.error());
+        header.sequence = *sequence;
+    } else if (auto written = volume::write(at, header, key); !written) {
+        return written;
+    }
+    auto after = read_bytes(on.device, kept->byte, kept->before.size());
+    if (!after)
+        return tl::unexpected(after.error());
+    kept->after = std::move(*after);
     return {};
 }
 
@@ -99,17 +141,18 @@ Result<void> Controller::make_key(Plan& plan) {
     return {};
 }
 
-Result<VolumePtr> Controller::carry_out(const ProtectRequest& request, Plan& plan) {
+Result<void> Controller::carry_out(const ProtectRequest& request, Plan& plan, Undo& undo,
+                                   std::string& stays) {
     auto& h = plan.header;
     const Secret& first = plan.ring.at(h.keys.front().id);
-    Undo undo;
     const auto place = plan.header_place();
-    auto written = place ? write_on_device(plan.device, *place, h, first, request.force, undo)
+    auto written = place ? write_on_device({plan.device, plan.claim, undo, stays}, *place, h, first,
+                                           request.force)
                          : write_in_file(plan.header_file, h, first, undo);
     if (!written)
-        return tl::unexpected(written.error());
+        return written;
     if (auto remembered = remember_sequence(h); !remembered)
-        return tl::unexpected(remembered.error());
+        return remembered;
     Volume v;
     v.header = h;
     v.name = h.name;
@@ -119,11 +162,20 @@ Result<VolumePtr> Controller::carry_out(const ProtectRequest& request, Plan& pla
     const auto from_ring = [&](const volume::HeaderKey& key) -> Result<Secret> {
         return plan.ring.at(key.id).clone();
     };
-    if (auto up = bring_up(v, from_ring, request.force); !up)
-        return tl::unexpected(up.error());
+    return bring_up(v, from_ring, request.force, std::move(plan.claim));
+}
+
+Result<VolumePtr> Controller::make_volume(const ProtectRequest& request, Plan& plan) {
+    std::string stays;
+    Undo undo;
+    auto done = carry_out(request, plan, undo, stays);
+    if (!done) {
+        undo.run();
+        return fail(done.error().code, done.error().reason + stays);
+    }
     undo.done();
-    log(Level::notice, "protected", {{"volume", v.name}, {"device", v.device}});
-    return parts_.registry->find(v.name);
+    log(Level::notice, "protected", {{"volume", plan.header.name}, {"device", plan.device.path}});
+    return parts_.registry->find(plan.header.name);
 }
 
 Result<VolumePtr> Controller::protect(const ProtectRequest& request) {
@@ -133,7 +185,7 @@ Result<VolumePtr> Controller::protect(const ProtectRequest& request) {
     if (plan->new_key)
         if (auto made = make_key(*plan); !made)
             return tl::unexpected(made.error());
-    auto done = carry_out(request, *plan);
+    auto done = make_volume(request, *plan);
     if (!done && plan->new_key)
         return fail(done.error().code, done.error().reason + "; key " +
                                            plan->header.keys[*plan->new_key].id +

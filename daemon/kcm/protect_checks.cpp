@@ -89,13 +89,15 @@ Result<void> check_ends_zero(const Device& device, const volume::Header& header)
 
 } // namespace
 
-Result<void> Controller::check_target(const ProtectRequest& request, const Plan& plan) {
+Result<void> Controller::check_target(const ProtectRequest& request, Plan& plan) {
     if (plan.device.read_only)
         return fail(Errc::permission, plan.device.path + " is read-only");
     if (auto detached = check_detached(plan.device, std::nullopt); !detached)
         return detached;
-    if (auto unused = check_unused(plan.device, parts_.kernel); !unused)
-        return unused;
+    auto claimed = claim_unused(plan.device, parts_.kernel);
+    if (!claimed)
+        return tl::unexpected(claimed.error());
+    plan.claim = std::move(*claimed);
     const auto& file = request.header.file;
     if (file.empty())
         return {};

@@ -77,22 +77,11 @@ Result<void> Controller::catch_up(Volume& v, const Device& device) {
     return {};
 }
 
-// Size, map and header, so that nothing is ever plain that the header in force does not call so.
+// The endpoint's size and the header. What an endpoint grows by is fenced until a map says more,
+// and can be cut off again until then: so the map comes last, with establish().
 Result<void> Controller::take_size(Volume& v, const Device& device, const volume::Header& next) {
-    auto endpoint = parts_.shim->find(v.header.uuid);
-    if (!endpoint || !*endpoint)
-        return fail(Errc::unavailable, "the shim does not serve volume " + v.name);
-    const std::uint64_t generation = (*endpoint)->map_generation;
-    const auto take_back = [&](const Error& error) -> Result<void> {
-        // The old map would make LBAs beyond the old size plain: only when they are gone.
-        if (parts_.backend->resize(*parts_.shim, v.node(), v.header.size))
-            (void)parts_.shim->map(v.header.uuid, generation + 2, must_encrypt_map(v.header));
-        return tl::unexpected(error);
-    };
     if (auto r = parts_.backend->resize(*parts_.shim, v.node(), next.size); !r)
         return r;
-    if (auto r = parts_.shim->map(v.header.uuid, generation + 1, must_encrypt_map(next)); !r)
-        return take_back(r.error());
     auto written = write_header(v, device, next);
     if (written) {
         v.header = next;
@@ -104,9 +93,10 @@ Result<void> Controller::take_size(Volume& v, const Device& device, const volume
     if (auto r = catch_up(v, device); !r)
         v.verified = false; // whoever comes next reads it again
     if (!v.verified || v.header.sequence != next.sequence) {
-        auto failed = take_back(written.error());
+        if (auto r = parts_.backend->resize(*parts_.shim, v.node(), v.header.size); !r)
+            log_error("size-not-taken-back", r.error(), {{"volume", v.name}});
         parts_.registry->publish(v);
-        return failed;
+        return written;
     }
     v.reason = "its header was only written in part: " + written.error().reason;
     return {};

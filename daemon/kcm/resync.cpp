@@ -36,10 +36,6 @@ Volume volume_of(const Record& r) {
     return v;
 }
 
-bool was_read(const Volume& v) {
-    return v.header.sequence > 0;
-}
-
 } // namespace
 
 void Controller::load_records() {
@@ -81,39 +77,57 @@ void Controller::release_tokens(const Volume& v) {
     }
 }
 
+Result<Device> Controller::device_of(const Record& record) {
+    auto device = open_device(record.device, Access::read);
+    if (device && device->identity() != record.identity)
+        return fail(Errc::refused, record.device + " is another device now");
+    return device;
+}
+
 // The header as it is on the device, authenticated.
 Result<void> Controller::read_again(Volume& v, const Record& record) {
-    auto device = open_device(record.device, Access::read);
+    auto device = device_of(record);
     if (!device)
         return tl::unexpected(device.error());
-    if (device->identity() != record.identity)
-        return fail(Errc::refused, record.device + " is another device now");
-    auto sited = find_header(*device, {record.header_lba, record.header_file}, Access::read);
-    if (!sited)
-        return tl::unexpected(sited.error());
-    if (sited->found.copy.header.uuid != record.uuid)
-        return fail(Errc::refused, sited->site.text() + " holds the header of another volume now");
-    auto header = authenticated(*sited);
+    auto header = read_current(*device, {record.header_lba, record.header_file}, record.uuid);
     if (!header)
         return tl::unexpected(header.error());
-    if (auto r = check_sequence(*header, false); !r)
-        return r;
     v.header = *header;
+    v.verified = true;
     return {};
 }
 
-// Map, keys and size of the endpoint, as the header says.
+// What people may know of a volume whose header cannot be verified now: the shim's word for what is
+// served, and the header's for the rest. Nothing is done by it.
+void Controller::describe(Volume& v, const Record& record, const dek_list_entry& endpoint) {
+    if (auto device = device_of(record)) {
+        auto sited = find_header(*device, {record.header_lba, record.header_file}, Access::read);
+        if (sited && sited->found.copy.header.uuid == record.uuid)
+            v.header = sited->found.copy.header;
+    }
+    v.header.offset = endpoint.first;
+    v.header.size = endpoint.count;
+    v.header.data_unit = endpoint.data_unit;
+    v.header.logical_block = endpoint.logical_block;
+    v.keys = key_infos(v.header);
+}
+
+// Map, keys and size of the endpoint, as the header says. What grows does so before the map is
+// there that covers it; what shrinks does so at once where nothing is mapped beyond, so that it is
+// never plain, or else once the new map has let go of it.
 Result<void> Controller::restore_service(Volume& v, const dek_list_entry& endpoint) {
     release_tokens(v);
     const auto find_key = [this](const volume::HeaderKey& key) {
         return parts_.keys->material(key);
     };
+    Result<void> sized;
+    if (endpoint.count != v.header.size) // a resize was cut short
+        sized = parts_.backend->resize(*parts_.shim, v.node(), v.header.size);
+    if (!sized && endpoint.count < v.header.size)
+        return sized;
     if (auto r = establish(*parts_.shim, v.header, find_key); !r)
         return r;
-    if (endpoint.count != v.header.size) // a resize was cut short
-        if (auto r = parts_.backend->resize(*parts_.shim, v.node(), v.header.size); !r)
-            return r;
-    return {};
+    return sized ? sized : parts_.backend->resize(*parts_.shim, v.node(), v.header.size);
 }
 
 // The block device and the link. One that has gone from under a volume that was up is reported, not
@@ -132,6 +146,8 @@ void Controller::settle_node(Volume& v, const Record& record) {
         return;
     }
     v.block_device = *made;
+    if (auto r = parts_.backend->rescale(v.node()); !r)
+        log_error("new-size-not-taken", r.error(), {{"volume", v.name}});
     if (auto r = link(v); !r)
         log_error("link-not-made", r.error(), {{"volume", v.name}});
     if (auto r = records_.write(record_of(v, true)); !r)
@@ -163,7 +179,7 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     }
     const auto known = parts_.registry->find(record.name);
     Volume v = known ? *known : volume_of(record);
-    auto done = was_read(v) ? Result<void>() : read_again(v, record);
+    auto done = v.verified ? Result<void>() : read_again(v, record);
     if (done)
         done = restore_service(v, *endpoint);
     if (done) {
@@ -173,6 +189,8 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
         parts_.registry->publish(std::move(v));
         return false;
     }
+    if (!v.verified)
+        describe(v, record, *endpoint);
     const auto node = parts_.backend->exposed(v.node());
     v.block_device = node.value_or("");
     v.state = VolumeState::waiting_for_keys;

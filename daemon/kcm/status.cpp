@@ -102,6 +102,22 @@ bool has_fenced(const std::vector<dek_range_entry>& ranges) {
                        [](const auto& r) { return r.state == DEK_RANGE_FENCED; });
 }
 
+// What I/O meets now is the shim's to say. kcmd's own view, which is how far it has got with the
+// volume, becomes the reason.
+void add_live_state(json& j, const Volume& v, const dek_list_entry& endpoint, bool fenced) {
+    const bool recovering = endpoint.flags & DEK_ENDPOINT_RECOVERING;
+    if (endpoint.map_generation == 0 || fenced) {
+        j["state"] = state_name(recovering ? VolumeState::waiting_for_keys : VolumeState::fenced);
+        const std::string what =
+            recovering ? "the shim has restarted" : "an encrypted range has no key";
+        j["reason"] = v.reason.empty() ? what : what + ": " + v.reason;
+    } else if (v.state != VolumeState::up) {
+        j["state"] = state_name(VolumeState::up);
+        j["reason"] =
+            "the shim goes on with the keys it has, but kcmd cannot look after it: " + v.reason;
+    }
+}
+
 } // namespace
 
 std::string hex64(std::uint64_t value) {
@@ -167,11 +183,8 @@ json volume_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
     if (auto stats = shim.stats(v.header.uuid))
         j["counters"] = counters_json(*stats);
     auto ranges = shim.ranges(v.header.uuid);
-    if (v.state == VolumeState::up && ranges && has_fenced(*ranges)) {
-        const bool recovering = (*endpoint)->flags & DEK_ENDPOINT_RECOVERING;
-        j["state"] = recovering ? "waiting-for-keys" : "fenced";
-        j["reason"] = recovering ? "the shim has restarted" : "an encrypted range has no key";
-    }
+    if (v.state != VolumeState::down && j["state"] != "down" && ranges)
+        add_live_state(j, v, **endpoint, has_fenced(*ranges));
     return j;
 }
 

@@ -12,12 +12,14 @@ class Undo {
     Undo() = default;
     Undo(const Undo&) = delete;
     Undo& operator=(const Undo&) = delete;
-    ~Undo() {
-        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
-            (*step)();
-    }
+    ~Undo() { run(); }
     void add(std::function<void()> step) { steps_.push_back(std::move(step)); } // must not throw
     void done() { steps_.clear(); }
+    // Now, for whoever has to say what could not be taken back.
+    void run() {
+        for (; !steps_.empty(); steps_.pop_back())
+            steps_.back()();
+    }
 
   private:
     std::vector<std::function<void()>> steps_;

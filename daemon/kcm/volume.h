@@ -16,7 +16,8 @@ const char* state_name(VolumeState state); // "up", "waiting-for-keys", "fenced"
 
 // A value. Never a key in it.
 struct Volume {
-    volume::Header header;   // as verified; of one that could not be read yet only uuid and name
+    volume::Header header;   // as verified; otherwise uuid and name, and the rest for people only
+    bool verified = false;   // the header is authentic
     std::string name;        // of the volume here; the header's, unless attached under another
     std::string device;      // canonical path
     std::string identity;    // Device::identity()

@@ -64,6 +64,16 @@ void CoreShim::restart() {
         volume.endpoint = endpoint_of(volume.config, true);
 }
 
+void CoreShim::recovered() {
+    const std::lock_guard lock(mutex_);
+    for (auto& [uuid, volume] : volumes_) {
+        auto change = std::make_unique<dek_change>();
+        std::memset(change.get(), 0, sizeof *change);
+        const int error = dek_endpoint_recovered(volume.endpoint.get(), change.get());
+        settle(volume.endpoint.get(), error, *change, nullptr);
+    }
+}
+
 // Nobody reads, so what is published may be reclaimed at once and drains are over when they begin.
 int CoreShim::settle(dek_endpoint* ep, int error, dek_change& change, __u8* block) {
     if (change.next)
@@ -273,6 +283,9 @@ int CoreShim::call(unsigned long request, void* argument) {
 }
 
 Result<void> CoreBackend::create(Shim& shim, const NodeSpec& spec) {
+    if (before_create)
+        if (auto r = before_create(); !r)
+            return r;
     dek_ioc_volume v;
     std::memset(&v, 0, sizeof v);
     std::memcpy(v.uuid, spec.uuid.data(), spec.uuid.size());

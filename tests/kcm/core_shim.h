@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -26,6 +27,8 @@ class CoreShim {
 
     // A new worker: every endpoint begins anew, unmapped and recovering; volumes stay.
     void restart();
+    // The wait for keys of every endpoint is over.
+    void recovered();
     // No shim at all: volumes are lost.
     void die() {
         up = false;
@@ -97,7 +100,8 @@ class CoreBackend : public dek::kcm::Backend {
 
     bool in_use = false; // somebody has the block device open
     bool expose_fails = false;
-    std::string shows; // what open() reads instead of the device
+    std::function<dek::Result<void>()> before_create; // what happens to the device just then
+    std::string shows;                                // what open() reads instead of the device
 
   private:
     std::string node_of(const dek::kcm::NodeSpec& spec) const {

@@ -151,6 +151,17 @@ TEST_CASE("a header that is not what it should be is not attached") {
         attach_fails(Errc::refused);
         CHECK(b.controller->attach(attach_request(v->device, true)));
     }
+    SECTION("its key is being changed") {
+        rewrite(b, v->device, [](volume::Header& h) {
+            h.sequence++;
+            h.incompatible |= volume::feature_rekey;
+            h.rekey_state = R"({"step": 1})";
+        });
+        attach_fails(Errc::unsupported);
+        auto done = b.controller->attach(attach_request(v->device, true));
+        REQUIRE_FALSE(done);
+        CHECK(done.error().reason.find("is being changed") != std::string::npos);
+    }
     SECTION("the device has shrunk") {
         fs::resize_file(v->device, 8 * mib * 512);
         attach_fails(Errc::refused);
@@ -262,10 +273,43 @@ TEST_CASE("a restarted kcmd with a sealed keystore waits, touches nothing, and g
     CHECK(b.registry->find("data")->state == VolumeState::waiting_for_keys);
     CHECK(b.registry->find("data")->reason.find("seal") != std::string::npos);
     CHECK(b.controller->shim().list()->front().map_generation == 0);
+    auto told = volume_json(*b.registry->find("data"), b.controller->shim(), "/dev/dek");
+    CHECK(told["state"] == "waiting-for-keys");
+    b.shim->recovered();
+    told = volume_json(*b.registry->find("data"), b.controller->shim(), "/dev/dek");
+    CHECK(told["state"] == "fenced");
+    CHECK(told["reason"].get<std::string>().find("seal") != std::string::npos);
     REQUIRE(b.seat->with([](keys::Keystore& store) { return store.unseal_automatically(); }));
     CHECK_FALSE(b.controller->resync());
     CHECK(b.registry->find("data")->state == VolumeState::up);
     CHECK(*is_established(b.controller->shim(), v->header));
+}
+
+TEST_CASE(
+    "a restarted kcmd tells of a volume that the shim goes on with though no key can be had") {
+    Bench b;
+    const auto v = protected_volume(b, "80-4095,8192-16383");
+    const auto before = volume_json(*v, b.controller->shim(), "/dev/dek");
+    const auto drawn = topology_json(*v, b.controller->shim(), "/dev/dek");
+    b.restart();
+    seal(b);
+    CHECK(b.controller->resync()); // once more later
+    const auto back = b.registry->find("data");
+    CHECK_FALSE(back->verified);
+    auto now = volume_json(*back, b.controller->shim(), "/dev/dek");
+    CHECK(now["state"] == "up");
+    CHECK(now["reason"].get<std::string>().find("seal") != std::string::npos);
+    for (const char* same : {"size", "offset", "encrypted_blocks", "plain_blocks", "data_unit",
+                             "logical_block", "associations", "block_device", "place"})
+        CHECK(now[same] == before[same]);
+    CHECK(now["keys"].size() == 1);
+    CHECK(*topology_json(*back, b.controller->shim(), "/dev/dek") == *drawn);
+    // Nothing is done by a header that is not verified.
+    CHECK(b.controller->resize("data", std::nullopt).error().code == Errc::unavailable);
+    REQUIRE(b.seat->with([](keys::Keystore& store) { return store.unseal_automatically(); }));
+    CHECK_FALSE(b.controller->resync());
+    CHECK(b.registry->find("data")->verified);
+    CHECK(volume_json(*b.registry->find("data"), b.controller->shim(), "/dev/dek")["reason"] == "");
 }
 
 TEST_CASE("the shim restarts: every volume has its map and keys again") {

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// A resize that fails half way, or was cut short: the newest header on the medium counts.
+#include <catch2/catch.hpp>
+#include <sys/stat.h>
+
+#include "bench.h"
+#include "flush.h"
+
+using namespace dek;
+using namespace dek::kcm;
+using kcmtest::Bench;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::uint64_t mib = 2048;
+
+VolumePtr protected_volume(Bench& b, const std::string& ranges) {
+    auto r = b.request(b.image("disk", 16 * mib), "data");
+    r.encrypt = {{ranges, ""}};
+    auto v = b.controller->protect(r);
+    REQUIRE(v);
+    return *v;
+}
+
+volume::Header on_medium(const std::string& device) {
+    auto d = open_device(device, Access::read);
+    auto sited = find_header(*d, {}, Access::read);
+    REQUIRE(sited);
+    return sited->found.copy.header;
+}
+
+std::uint64_t remembered(Bench& b, const volume::Uuid& uuid) {
+    auto n = b.seat->with(
+        [&](keys::Keystore& store) { return store.header_sequence(volume::uuid_text(uuid)); });
+    REQUIRE(n);
+    return n->value_or(0);
+}
+
+// Registry, medium and shim say the same.
+void check_of_one_mind(Bench& b) {
+    const auto v = b.registry->find("data");
+    REQUIRE(v);
+    const auto there = on_medium(v->device);
+    CHECK(v->header.sequence == there.sequence);
+    CHECK(v->header.size == there.size);
+    CHECK(b.controller->shim().list()->front().count == there.size);
+    CHECK(*is_established(b.controller->shim(), there));
+}
+
+// The n-th of `calls` on this file fails once.
+std::function<int(int)> failing(const std::string& path, unsigned nth, bool& failed) {
+    return [=, &failed, seen = 0u](int fd) mutable {
+        struct stat a, b;
+        const bool it = ::fstat(fd, &a) == 0 && ::stat(path.c_str(), &b) == 0 &&
+                        a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+        if (!it || ++seen != nth)
+            return 0;
+        failed = true;
+        return EIO;
+    };
+}
+
+// As a kcmd leaves it that was killed after the header was written.
+void put_header(Bench& b, const VolumePtr& v, const std::function<void(volume::Header&)>& change) {
+    auto d = open_device(v->device, Access::write);
+    auto header = v->header;
+    header.sequence++;
+    change(header);
+    auto key = b.keys->material(header.keys.front());
+    REQUIRE(key);
+    REQUIRE(volume::write({d->fd.get(), header.header_lba * 512, false}, header, *key));
+}
+
+} // namespace
+
+TEST_CASE("a header that is written in part: the volume goes on with the newer one") {
+    Bench b;
+    const auto v = protected_volume(b, "8192-");
+    fs::resize_file(v->device, 32 * mib * 512);
+    bool failed = false;
+    const unsigned nth = GENERATE(1u, 2u);
+    CAPTURE(nth);
+    kcmtest::on_flush = failing(v->device, nth, failed);
+    auto grown = b.controller->resize("data", std::nullopt);
+    kcmtest::on_flush = nullptr;
+    REQUIRE(failed);
+    INFO((grown ? "" : grown.error().reason));
+    REQUIRE(grown);
+    CHECK((*grown)->reason.find("written in part") != std::string::npos);
+    CHECK(on_medium(v->device).size == 31 * mib);
+    check_of_one_mind(b);
+    CHECK(remembered(b, v->header.uuid) == 1); // who knows what a crash leaves of it
+    SECTION("and can be resized again") {
+        fs::resize_file(v->device, 48 * mib * 512);
+        auto again = b.controller->resize("data", std::nullopt);
+        INFO((again ? "" : again.error().reason));
+        REQUIRE(again);
+        CHECK((*again)->reason.empty());
+        CHECK(remembered(b, v->header.uuid) == (*again)->header.sequence);
+    }
+    SECTION("and kcmd may restart") {
+        b.restart();
+        CHECK_FALSE(b.controller->resync());
+        CHECK(b.registry->find("data")->state == VolumeState::up);
+    }
+    check_of_one_mind(b);
+}
+
+TEST_CASE("a header that is not written at all: the volume stays as it was") {
+    Bench b;
+    const auto v = protected_volume(b, "8192-");
+    fs::resize_file(v->device, 32 * mib * 512);
+    bool failed = false;
+    kcmtest::on_write = failing(v->device, 1, failed);
+    auto grown = b.controller->resize("data", std::nullopt);
+    kcmtest::on_write = nullptr;
+    REQUIRE(failed);
+    REQUIRE_FALSE(grown);
+    CHECK(grown.error().code == Errc::io);
+    CHECK(b.registry->find("data")->header.size == v->header.size);
+    CHECK(remembered(b, v->header.uuid) == 1);
+    check_of_one_mind(b);
+    CHECK(b.controller->resize("data", std::nullopt));
+    CHECK(remembered(b, v->header.uuid) == 2);
+    check_of_one_mind(b);
+}
+
+TEST_CASE("a resize that was cut short is finished by the next kcmd") {
+    Bench b;
+    const auto v = protected_volume(b, "0-8191");
+    fs::resize_file(v->device, 32 * mib * 512);
+    SECTION("the header had grown, the endpoint not") {
+        put_header(b, v, [](volume::Header& h) {
+            h.size = 31 * mib;
+            h.device_lbas = 32 * mib;
+            h.ranges.push_back({{20 * mib, 11 * mib}, 0});
+        });
+    }
+    SECTION("the header had shrunk, and what was encrypted at the end went with it") {
+        put_header(b, v, [](volume::Header& h) {
+            h.size = 4096;
+            h.ranges.front().lbas.count = 4096;
+        });
+    }
+    SECTION("the endpoint had grown, the header not") {
+        REQUIRE(b.controller->shim().volume_resize(v->header.uuid, 31 * mib));
+    }
+    b.restart();
+    CHECK_FALSE(b.controller->resync());
+    const auto back = b.registry->find("data");
+    INFO(back->reason);
+    CHECK(back->state == VolumeState::up);
+    check_of_one_mind(b);
+}
