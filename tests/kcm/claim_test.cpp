@@ -85,16 +85,15 @@ class Stranger {
 void check_claimed(const Disk& disk, const std::function<void()>& act) {
     unsigned flushes = 0;
     bool taken = false;
-    kcmtest::on_flush = [&](int fd) {
+    const kcmtest::Looking looking(kcmtest::on_flush, [&](int fd) {
         struct stat st;
         if (::fstat(fd, &st) == 0 && S_ISBLK(st.st_mode)) {
             flushes++;
             taken = taken || Stranger(disk.path()).has_it;
         }
         return 0;
-    };
+    });
     act();
-    kcmtest::on_flush = nullptr;
     CHECK(flushes > 0);
     CHECK_FALSE(taken);
 }

@@ -10,4 +10,18 @@ namespace kcmtest {
 extern std::function<int(int fd)> on_flush; // fsync, fdatasync
 extern std::function<int(int fd)> on_write; // pwrite
 
+// Somebody looks as long as this lives.
+class Looking {
+  public:
+    Looking(std::function<int(int fd)>& at, std::function<int(int fd)> look) : at_(at) {
+        at_ = std::move(look);
+    }
+    ~Looking() { at_ = nullptr; }
+    Looking(const Looking&) = delete;
+    Looking& operator=(const Looking&) = delete;
+
+  private:
+    std::function<int(int fd)>& at_;
+};
+
 } // namespace kcmtest

@@ -81,9 +81,10 @@ TEST_CASE("a header that is written in part: the volume goes on with the newer o
     bool failed = false;
     const unsigned nth = GENERATE(1u, 2u);
     CAPTURE(nth);
-    kcmtest::on_flush = failing(v->device, nth, failed);
-    auto grown = b.controller->resize("data", std::nullopt);
-    kcmtest::on_flush = nullptr;
+    auto grown = [&] {
+        const kcmtest::Looking looking(kcmtest::on_flush, failing(v->device, nth, failed));
+        return b.controller->resize("data", std::nullopt);
+    }();
     REQUIRE(failed);
     INFO((grown ? "" : grown.error().reason));
     REQUIRE(grown);
@@ -112,9 +113,10 @@ TEST_CASE("a header that is not written at all: the volume stays as it was") {
     const auto v = protected_volume(b, "8192-");
     fs::resize_file(v->device, 32 * mib * 512);
     bool failed = false;
-    kcmtest::on_write = failing(v->device, 1, failed);
-    auto grown = b.controller->resize("data", std::nullopt);
-    kcmtest::on_write = nullptr;
+    auto grown = [&] {
+        const kcmtest::Looking looking(kcmtest::on_write, failing(v->device, 1, failed));
+        return b.controller->resize("data", std::nullopt);
+    }();
     REQUIRE(failed);
     REQUIRE_FALSE(grown);
     CHECK(grown.error().code == Errc::io);
