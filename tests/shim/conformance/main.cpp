@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The conformance suite of the ioctl interface: whatever shim passes it, controllers can work with.
 //   shim_conformance --shim fuse --program dek-shimd --slowfs slowfs [Catch2's own options]
+//   shim_conformance --shim kernel [Catch2's own options]
 #define CATCH_CONFIG_RUNNER
 #include <catch2/catch.hpp>
 #include <iostream>
@@ -22,7 +23,7 @@ int main(int argc, char** argv) {
     Catch::Session session;
     std::string kind = "fuse", program, slowfs;
     using namespace Catch::clara;
-    session.cli(session.cli() | Opt(kind, "kind")["--shim"]("which shim: fuse") |
+    session.cli(session.cli() | Opt(kind, "kind")["--shim"]("which shim: fuse, kernel") |
                 Opt(program, "path")["--program"]("the shim's program") |
                 Opt(slowfs, "path")["--slowfs"]("the slow disk of the tests"));
     if (const int status = session.applyCommandLine(argc, argv))

@@ -41,7 +41,8 @@ class Stage {
     virtual bool new_life() { return false; }
 };
 
-// `kind`: "fuse" (`program`: dek-shimd, started for this run). Throws std::runtime_error.
+// `kind`: "fuse" (`program`: dek-shimd, started for this run) or "kernel" (dm-dek, loaded already).
+// Throws std::runtime_error.
 std::unique_ptr<Stage> make_stage(const std::string& kind, const std::string& program,
                                   const std::string& slowfs);
 

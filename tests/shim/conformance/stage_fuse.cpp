@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stage_fuse.h"
+#include "stage_kernel.h"
 
 #include <cerrno>
 #include <chrono>
@@ -161,6 +162,8 @@ std::unique_ptr<Stage> make_stage(const std::string& kind, const std::string& pr
                                   const std::string& slowfs) {
     if (kind == "fuse")
         return std::make_unique<FuseStage>(program, slowfs);
+    if (kind == "kernel")
+        return std::make_unique<KernelStage>();
     throw std::runtime_error("no such shim: " + kind);
 }
 

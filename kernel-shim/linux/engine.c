@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The cipher: xts(aes) of the kernel's crypto API, one transform for each association.
+ *
+ * CRYPTO_ALG_ASYNC is not masked: the AES-NI driver is an asynchronous wrapper, and masking it would select
+ * a slow generic one without a word.
+ */
+#include <linux/kmod.h>
+#include <linux/module.h>
+#include <linux/random.h>
+
+#include "shim.h"
+
+static char *accel;
+module_param(accel, charp, 0444);
+MODULE_PARM_DESC(accel, "crypto API name of an accelerator's XTS-AES, to be used instead of the CPU's");
+
+struct dek_key {
+	struct crypto_skcipher *tfm;
+	struct work_struct free; /* the last holder may be in softirq; a transform is freed where one may sleep */
+};
+
+static struct workqueue_struct *free_queue;
+static struct crypto_skcipher *probe; /* keeps the driver, and tells its name and request size */
+static bool passed; /* the known answers */
+
+static const char *cipher_name(void)
+{
+	return accel ? accel : "xts(aes)";
+}
+
+u32 dek_engine_kind(void)
+{
+	return accel ? DEK_ENGINE_ACCEL : DEK_ENGINE_CPU;
+}
+
+struct crypto_skcipher *dek_engine_cipher(const struct dek_association *a)
+{
+	return ((struct dek_key *)a->engine)->tfm;
+}
+
+unsigned int dek_engine_request_size(void)
+{
+	return sizeof(struct skcipher_request) + crypto_skcipher_reqsize(probe);
+}
+
+const char *dek_engine_driver(void)
+{
+	return crypto_skcipher_driver_name(probe);
+}
+
+static void free_key(struct work_struct *work)
+{
+	struct dek_key *key = container_of(work, struct dek_key, free);
+
+	crypto_free_skcipher(key->tfm);
+	kfree(key);
+}
+
+static enum dek_status key_set(void *shim, struct dek_association *a)
+{
+	struct dek_key *key = kzalloc(sizeof(*key), GFP_KERNEL);
+	int ret;
+
+	if (!key)
+		return DEK_NO_MEMORY;
+	INIT_WORK(&key->free, free_key);
+	key->tfm = crypto_alloc_skcipher(cipher_name(), 0, 0);
+	if (IS_ERR(key->tfm)) {
+		ret = PTR_ERR(key->tfm);
+		kfree(key);
+		return ret == -ENOMEM ? DEK_NO_MEMORY : DEK_INVALID_HW_STATE;
+	}
+	if (crypto_skcipher_reqsize(key->tfm) > crypto_skcipher_reqsize(probe)) {
+		free_key(&key->free);
+		return DEK_INVALID_HW_STATE;
+	}
+	ret = crypto_skcipher_setkey(key->tfm, a->key, a->key_length);
+	if (ret) {
+		free_key(&key->free);
+		return ret == -EINVAL ? DEK_INVALID_KEY : DEK_INVALID_HW_STATE;
+	}
+	a->engine = key;
+	return DEK_OK;
+}
+
+static void key_drop(void *shim, struct dek_association *a)
+{
+	struct dek_key *key = a->engine;
+
+	if (key)
+		queue_work(free_queue, &key->free);
+}
+
+static enum dek_status ready(void *shim, const struct dek_geometry *geometry)
+{
+	return passed ? DEK_OK : DEK_INVALID_HW_STATE;
+}
+
+static void random_bytes(void *shim, void *out, size_t n)
+{
+	get_random_bytes(out, n);
+}
+
+const struct dek_engine_ops dek_engine_ops = {
+	.key_set = key_set,
+	.key_drop = key_drop,
+	.key_resolve = dek_key_resolve,
+	.ready = ready,
+	.random = random_bytes,
+};
+
+/* A key, a tweak, 32 bytes each way. */
+struct known_answer {
+	u8 key[32];
+	u8 tweak[16];
+	u8 plain[32];
+	u8 cipher[32];
+};
+
+/* IEEE 1619-2007, Annex B, vector 2. */
+static const struct known_answer answer = {
+	.key = {0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11,
+		0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22},
+	.tweak = {0x33, 0x33, 0x33, 0x33, 0x33},
+	.plain = {0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44,
+		  0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44},
+	.cipher = {0xc4, 0x54, 0x18, 0x5e, 0x6a, 0x16, 0x93, 0x6e, 0x39, 0x33, 0x40, 0x38, 0xac, 0xef, 0x83, 0x8b,
+		   0xfb, 0x18, 0x6f, 0xff, 0x74, 0x80, 0xad, 0xc4, 0x28, 0x93, 0x82, 0xec, 0xd6, 0xd3, 0x94, 0xf0},
+};
+
+static bool answers(struct skcipher_request *request, u8 *buffer, const u8 *in, const u8 *out, bool encrypt)
+{
+	DECLARE_CRYPTO_WAIT(wait);
+	struct scatterlist sg;
+	u8 *iv = buffer + sizeof(answer.plain);
+	int ret;
+
+	memcpy(buffer, in, sizeof(answer.plain));
+	memcpy(iv, answer.tweak, sizeof(answer.tweak));
+	sg_init_one(&sg, buffer, sizeof(answer.plain));
+	skcipher_request_set_callback(request, CRYPTO_TFM_REQ_MAY_BACKLOG | CRYPTO_TFM_REQ_MAY_SLEEP, crypto_req_done,
+				      &wait);
+	skcipher_request_set_crypt(request, &sg, &sg, sizeof(answer.plain), iv);
+	ret = crypto_wait_req(encrypt ? crypto_skcipher_encrypt(request) : crypto_skcipher_decrypt(request), &wait);
+	return !ret && !memcmp(buffer, out, sizeof(answer.plain));
+}
+
+static int known_answers(void)
+{
+	struct skcipher_request *request = skcipher_request_alloc(probe, GFP_KERNEL);
+	u8 *buffer = kmalloc(sizeof(answer.plain) + sizeof(answer.tweak), GFP_KERNEL);
+	int ret = -ENOMEM;
+
+	if (request && buffer) {
+		ret = crypto_skcipher_setkey(probe, answer.key, sizeof(answer.key));
+		if (!ret)
+			passed = answers(request, buffer, answer.plain, answer.cipher, true) &&
+				 answers(request, buffer, answer.cipher, answer.plain, false);
+	}
+	kfree(buffer);
+	skcipher_request_free(request);
+	return ret;
+}
+
+int dek_engine_init(void)
+{
+	int ret;
+
+	free_queue = alloc_workqueue("dek_free", WQ_UNBOUND, 0);
+	if (!free_queue)
+		return -ENOMEM;
+	request_module("crypto-aes"); /* the CPU's own; xts(aes) alone finds the generic one */
+	probe = crypto_alloc_skcipher(cipher_name(), 0, 0);
+	if (IS_ERR(probe)) {
+		ret = PTR_ERR(probe);
+		pr_err("dek: no cipher %s: %d\n", cipher_name(), ret);
+		destroy_workqueue(free_queue);
+		return ret;
+	}
+	ret = known_answers();
+	if (ret) {
+		dek_engine_exit();
+		return ret;
+	}
+	if (!passed)
+		pr_err("dek: %s fails its known answers; endpoints answer Invalid HW State\n", dek_engine_driver());
+	return 0;
+}
+
+void dek_engine_exit(void)
+{
+	destroy_workqueue(free_queue);
+	crypto_free_skcipher(probe);
+}

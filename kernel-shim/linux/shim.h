@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * dm-dek's own structures. An endpoint object is what the core calls an endpoint plus what the kernel
+ * needs to serve I/O by it.
+ *
+ * Locks, outer before inner: dek_registry_lock, object->lock (the command lock), object->waiting_lock.
+ * The data path takes none of them but waiting_lock, and only for a bio that has to wait. No lock is held
+ * while a command waits for I/O. Whoever has the command lock allocates without I/O (memalloc_noio): the
+ * I/O that would free memory may be waiting for this very command.
+ */
+#ifndef DEK_SHIM_H
+#define DEK_SHIM_H
+
+#include <crypto/skcipher.h>
+#include <linux/bio.h>
+#include <linux/device-mapper.h>
+#include <linux/kref.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/rcupdate.h>
+#include <linux/scatterlist.h>
+#include <linux/workqueue.h>
+
+#include "endpoint.h"
+
+#undef DM_MSG_PREFIX
+#define DM_MSG_PREFIX "dek"
+
+#define DEK_MAX_ASSOCIATIONS 4096u /* per endpoint */
+#define DEK_MAX_MAP_RANGES 2000000u
+
+/* ---- in-flight accounting (epoch.c) ---- */
+
+/*
+ * LBAs fall into buckets by their 256 KiB: who waits for I/O on a few LBAs waits for that of their
+ * buckets only.
+ */
+#define DEK_BUCKETS 64u
+#define DEK_BUCKET_SHIFT 9 /* of an LBA */
+
+struct dek_epoch_cpu {
+	u32 begun[2][DEK_BUCKETS];
+	u32 ended[2][DEK_BUCKETS];
+	u32 more; /* what I/O over several buckets is counted in above the first */
+};
+
+struct dek_epochs {
+	struct dek_epoch_cpu __percpu *cpu;
+	u64 current_epoch; /* a bit for each bucket; changed under lock */
+	spinlock_t lock;
+	u64 draining; /* buckets that somebody drains; lock */
+	atomic_t sleepers; /* on `changed`; the data path wakes them only then */
+	wait_queue_head_t changed; /* an I/O has ended, or a drain */
+};
+
+/* What an I/O is counted in. buckets 0: nothing. */
+struct dek_ticket {
+	u64 epochs;
+	u8 bucket;
+	u8 buckets;
+};
+
+int dek_epochs_init(struct dek_epochs *e);
+void dek_epochs_exit(struct dek_epochs *e);
+u64 dek_epochs_buckets(const struct dek_range *range, u32 n);
+/*
+ * Waits for every I/O in these buckets that began before the call. 0, -EINTR (a signal) or -ETIMEDOUT.
+ * Any number at a time; those that share a bucket take turns.
+ */
+int dek_epochs_drain(struct dek_epochs *e, u64 buckets, unsigned long timeout);
+u64 dek_epochs_in_flight(struct dek_epochs *e);
+void dek_epoch_begin_many(struct dek_epochs *e, const struct dek_ticket *t);
+void dek_epoch_end_many(struct dek_epochs *e, const struct dek_ticket *t);
+
+/* Begin before the snapshot is read: a drain that misses this I/O published before it looked. */
+static inline void dek_epoch_begin(struct dek_epochs *e, struct dek_ticket *t, u64 lba, u32 count)
+{
+	u64 first = lba >> DEK_BUCKET_SHIFT, last = (lba + count - 1) >> DEK_BUCKET_SHIFT;
+
+	t->epochs = READ_ONCE(e->current_epoch);
+	t->bucket = first % DEK_BUCKETS;
+	if (likely(first == last)) {
+		t->buckets = 1;
+		this_cpu_inc(e->cpu->begun[t->epochs >> t->bucket & 1][t->bucket]);
+	} else {
+		t->buckets = min_t(u64, last - first + 1, DEK_BUCKETS);
+		dek_epoch_begin_many(e, t);
+	}
+	smp_mb(); /* pairs with dek_epochs_drain(): counted before the snapshot is read */
+}
+
+static inline void dek_epoch_end(struct dek_epochs *e, struct dek_ticket *t)
+{
+	smp_mb(); /* the I/O's effects before its end */
+	if (likely(t->buckets == 1))
+		this_cpu_inc(e->cpu->ended[t->epochs >> t->bucket & 1][t->bucket]);
+	else
+		dek_epoch_end_many(e, t);
+	t->buckets = 0;
+	if (unlikely(atomic_read(&e->sleepers)))
+		wake_up_all(&e->changed);
+}
+
+/* ---- what a piece of encrypted I/O needs, recycled (pool.c) ---- */
+
+#define DEK_WRITE_PAGES 32 /* a write is cut to this many: 128 KiB */
+#define DEK_UNIT_SEGMENTS 8 /* a data unit in 512-byte segments; a more scattered one is refused */
+
+/* The cipher's place in a piece, its request (which follows) and, of a write, the pages it encrypts into. */
+struct dek_crypt {
+	struct bvec_iter source;
+	unsigned int done; /* bytes */
+	unsigned int pages; /* in vec */
+	struct dek_tweak_run run;
+	struct bio_vec *theirs; /* the bio's own vector while ours is in its place */
+	u8 iv[16] __aligned(8);
+	struct scatterlist in[DEK_UNIT_SEGMENTS];
+	struct scatterlist out;
+	bool scattered; /* `in` is more than one segment */
+	struct bio_vec vec[DEK_WRITE_PAGES];
+	u8 request[] CRYPTO_MINALIGN_ATTR; /* struct skcipher_request with its context */
+};
+
+struct dek_pool_cpu;
+struct dek_pool {
+	struct dek_pool_cpu __percpu *cpu;
+	mempool_t crypts;
+	mempool_t pages; /* what is always there: two whole writes */
+	struct mutex whole; /* who waits for pages waits for a whole write, alone */
+};
+
+int dek_pool_init(struct dek_pool *p);
+void dek_pool_exit(struct dek_pool *p);
+/* With n pages. may_wait: sleeps until there are; NULL only without it. */
+struct dek_crypt *dek_pool_get(struct dek_pool *p, unsigned int n, bool may_wait);
+void dek_pool_put(struct dek_pool *p, struct dek_crypt *crypt);
+
+/* ---- statistics: per CPU, summed on request ---- */
+
+enum dek_counter {
+	DEK_C_READS,
+	DEK_C_WRITES,
+	DEK_C_FLUSHES,
+	DEK_C_READ_BYTES,
+	DEK_C_WRITE_BYTES,
+	DEK_C_ENCRYPTED,
+	DEK_C_DECRYPTED,
+	DEK_C_PLAIN,
+	DEK_C_FENCE_HITS,
+	DEK_C_REFUSED,
+	DEK_C_WAITED,
+	DEK_C_ERRORS,
+	DEK_COUNTERS
+};
+
+struct dek_counters {
+	u64 n[DEK_COUNTERS];
+};
+
+/* ---- the endpoint object (object.c) ---- */
+
+/* A hold whose drain was given up; settle work finishes it. */
+struct dek_unfinished {
+	u64 hold; /* 0: none */
+	u64 buckets;
+};
+
+/* One for each hold of the core, and the newest map's. */
+#define DEK_UNFINISHED_MAX (DEK_HOLDS_MAX + 1)
+
+struct dek_object {
+	struct kref refs; /* tables, and calls under way */
+	struct list_head list; /* of the registry, by UUID; dek_registry_lock */
+	unsigned int tables;   /* live and inactive ones that name it; dek_registry_lock */
+	struct mapped_device *md; /* the one whose tables they are */
+	dev_t device;
+	u8 uuid[DEK_UUID_SIZE];
+	u64 first; /* LBAs of the device under it */
+	u32 data_unit;
+	u32 logical_block;
+
+	struct mutex lock; /* the command lock */
+	unsigned int noio; /* of whoever has it */
+	struct dek_endpoint *core;
+	struct dek_change change; /* scratch of commands; lock */
+	struct dek_unfinished unfinished[DEK_UNFINISHED_MAX]; /* lock */
+
+	struct dek_snapshot __rcu *snapshot;
+	struct dek_epochs epochs;
+	struct dek_pool pool;
+	struct dek_counters __percpu *counters;
+
+	spinlock_t waiting_lock;
+	struct bio_list waiting; /* bios that were told DEK_WAIT */
+	bool pushing_back; /* a table is being suspended: nothing may wait; waiting_lock */
+	u64 publications; /* waiting_lock: a bio looked up before one must not wait after it */
+	struct work_struct kick; /* looks the waiting ones up again */
+	struct delayed_work settle;
+	unsigned long last_fence_hit; /* jiffies of the last event of this kind */
+	unsigned long last_engine_error;
+};
+
+#define dek_count(object, counter, by) this_cpu_add((object)->counters->n[counter], by)
+
+extern struct mutex dek_registry_lock;
+extern struct list_head dek_registry;
+
+/* What a table says of its endpoint. */
+struct dek_place {
+	u8 uuid[DEK_UUID_SIZE];
+	struct mapped_device *md;
+	dev_t device;
+	u64 first;
+	u64 count;
+	u32 data_unit;
+	u32 logical_block;
+	enum dek_fence fence; /* of an endpoint that is made now */
+};
+
+int dek_objects_init(void);
+void dek_objects_exit(void);
+/*
+ * The object of this UUID, made if there is none, with one more table on it. ERR_PTR(-EBUSY): it lives under
+ * another mapped device; (-EINVAL): with another device, offset or unit beneath.
+ */
+struct dek_object *dek_object_get(const struct dek_place *place);
+/* One table less. */
+void dek_object_put(struct dek_object *o);
+/* For a call: the object with its command lock, or ERR_PTR(-ENOENT or -EINTR). Unlock lets go of both. */
+struct dek_object *dek_object_lock(const u8 *uuid);
+void dek_object_unlock(struct dek_object *o);
+/* The command lock alone, of an object that the caller holds otherwise. */
+void dek_command_lock(struct dek_object *o);
+void dek_command_unlock(struct dek_object *o);
+u64 dek_life(void);
+
+enum dek_wait { DEK_WAIT_COMMAND, DEK_WAIT_MAP, DEK_WAIT_QUIESCE };
+
+/*
+ * With the command lock: makes o->change visible and, with the lock let go, waits for the I/O that began
+ * before, as endpoint.h says. `ret` from the core is passed through. `block` (may be NULL) is answered.
+ * 0, -EAGAIN (given up by time) or -EINTR.
+ */
+int dek_object_finish(struct dek_object *o, int ret, enum dek_wait what, u8 *block, unsigned long timeout);
+
+/* ---- the target (target.c) ---- */
+
+struct dek_target {
+	struct dek_object *object;
+	struct dm_dev *dev;
+	enum dek_fence fence; /* as the table says; used when the endpoint is made */
+	bool allow_discards;
+};
+
+int dek_target_init(void);
+void dek_target_exit(void);
+
+/* ---- the data path (io.c) ---- */
+
+enum dek_stage {
+	DEK_STAGE_LOOKUP, /* has waited, or has another piece to do */
+	DEK_STAGE_POOL,	  /* found nothing in the pool at once */
+	DEK_STAGE_CRYPT,  /* data units left for the cipher */
+	DEK_STAGE_PASS,	  /* below; nothing to do when it comes back */
+	DEK_STAGE_READ,	  /* below; to be decrypted */
+	DEK_STAGE_WRITE,  /* below, in pages of ours */
+	DEK_STAGE_FAILED, /* by the cipher */
+	DEK_STAGE_ENDED,  /* all done, status in the bio */
+	DEK_STAGE_PUSHBACK, /* to be given back to device-mapper */
+};
+
+/* Per bio, in device-mapper's front pad: small, because every bio's is wiped when it is allocated. */
+struct dek_io {
+	struct dek_object *object;
+	struct dm_target *ti;
+	struct dek_association *association;
+	struct dek_crypt *crypt;
+	struct dek_ticket ticket;
+	struct bvec_iter piece; /* the piece under way; its sector is the device's */
+	unsigned int rest;	/* bytes behind it: a bio that had waited may need several */
+	u8 stage;
+	bool write;
+	bool ours; /* device-mapper was told that the target submits it */
+	bool waited;
+	struct work_struct work;
+};
+
+int dek_io_init(void);
+void dek_io_exit(void);
+int dek_io_map(struct dm_target *ti, struct bio *bio);
+int dek_io_end(struct dm_target *ti, struct bio *bio, blk_status_t *error);
+/* Nothing may wait any more: what waits is pushed back (noflush) or failed. */
+void dek_io_stop_waiting(struct dek_object *o);
+void dek_io_may_wait(struct dek_object *o);
+/* After a publication: those that wait are looked up again. */
+void dek_io_published(struct dek_object *o);
+void dek_io_kick(struct work_struct *work);
+/* Goes on with it in a worker. */
+void dek_io_defer(struct dek_io *io, enum dek_stage stage);
+struct bio *dek_io_bio(struct dek_io *io);
+void dek_io_cipher_failed(struct dek_io *io);
+
+/* ---- the cipher on a piece (crypt.c) ---- */
+
+void dek_crypt_begin(struct dek_io *io);
+/*
+ * 0: the whole piece is done. -EINPROGRESS: it goes on by itself, the caller must not touch the bio any more.
+ * Or -errno.
+ */
+int dek_crypt_units(struct dek_io *io, struct bio *bio);
+
+/* ---- the engine (engine.c) ---- */
+
+extern const struct dek_engine_ops dek_engine_ops;
+int dek_engine_init(void);
+void dek_engine_exit(void);
+const char *dek_engine_driver(void);
+u32 dek_engine_kind(void); /* DEK_ENGINE_* */
+unsigned int dek_engine_request_size(void); /* of a cipher request with its context */
+struct crypto_skcipher *dek_engine_cipher(const struct dek_association *a);
+
+/* ---- the outside (control.c, events.c, kek.c) ---- */
+
+int dek_control_init(void);
+void dek_control_exit(void);
+int dek_events_init(void);
+void dek_events_exit(void);
+/* Never sleeps; may be called from the data path. */
+void dek_event(struct dek_object *o, enum dek_event_type type, u64 handle, u64 lba);
+enum dek_status dek_key_resolve(void *shim, const struct dek_command *cmd, u8 key[DEK_KEY_DATA_SIZE], u8 *key_length);
+
+#endif
