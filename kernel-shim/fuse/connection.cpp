@@ -143,8 +143,15 @@ Result<Connection> mount_connection(const Mount& mount, unsigned fds) {
     return connection;
 }
 
-bool unmount_idle(const std::string& path) {
-    return ::umount2(path.c_str(), UMOUNT_NOFOLLOW) == 0 || errno != EBUSY;
+bool connection_over(int fd) {
+    pollfd state{fd, 0, 0};
+    return ::poll(&state, 1, 0) < 0 || (state.revents & (POLLERR | POLLNVAL));
+}
+
+bool unmount_idle(const std::string& path, int fd) {
+    const bool away = ::umount2(path.c_str(), UMOUNT_NOFOLLOW) == 0 || errno == EINVAL ||
+                      errno == ENOENT; // the last two: somebody else has unmounted it
+    return away && connection_over(fd);
 }
 
 void unmount_lazily(const std::string& path) {

@@ -31,8 +31,12 @@ struct Connection {
 // Mounts, answers INIT and clones the descriptor until there are `fds`. The path must exist.
 Result<Connection> mount_connection(const Mount& mount, unsigned fds);
 
-// False: refused while something on it is open. What is not mounted counts as unmounted.
-bool unmount_idle(const std::string& path);
+// Unmounts what nobody uses. True when the connection `fd` belongs to is over: no request of it can
+// come any more. False: something on it is open, or it lives on out of sight (unmounted lazily by
+// somebody, or copied into another mount namespace).
+bool unmount_idle(const std::string& path, int fd);
+// Is the connection over, for whatever reason?
+bool connection_over(int fd);
 // Mounts of dek-shimd beneath `folder` (not itself), topmost first, as this process sees them.
 std::vector<std::string> mounts_beneath(const std::string& folder);
 void unmount_lazily(const std::string& path);

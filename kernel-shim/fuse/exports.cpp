@@ -9,7 +9,6 @@
 #include <string_view>
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -93,8 +92,7 @@ Backing Exports::find_backing(const Slot& slot, std::vector<Fd>& fds) {
 bool Exports::still_serves(const std::vector<Fd>& fuse, const std::string& path) const {
     if (fuse.empty())
         return false;
-    pollfd state{fuse.front().get(), POLLIN, 0};
-    if (::poll(&state, 1, 0) < 0 || (state.revents & (POLLERR | POLLNVAL)))
+    if (connection_over(fuse.front().get()))
         return false;
     const auto mounts = mounts_beneath(settings_.volumes());
     if (std::find(mounts.begin(), mounts.end(), path) == mounts.end())
@@ -106,11 +104,24 @@ std::shared_ptr<Volume> Exports::revive(unsigned slot, std::vector<Fd> fds) {
     const Slot& s = table_.at(slot);
     table_.count_restart(slot);
     auto volume = make_volume(slot, s.config, s.had_map, engine_ops(), settings_.recover_ms);
-    if (!volume) {
-        log(Level::error, "volume-lost", {{"volume", s.config.name}, {"reason", "out of memory"}});
-        return nullptr;
-    }
+    const std::string trouble = volume ? resume(volume, std::move(fds)) : "out of memory";
+    if (trouble.empty())
+        return volume;
+    // Nobody would ever answer its users. With the last descriptor their connection ends, too.
+    log(Level::error, "volume-lost",
+        {{"volume", s.config.name},
+         {"reason", trouble},
+         {"effect", "it is gone; open files on it get errors"}});
+    table_.erase(slot);
+    take_down(slot, s.config.name);
+    return nullptr;
+}
+
+// Empty, or why it cannot serve.
+std::string Exports::resume(const std::shared_ptr<Volume>& volume, std::vector<Fd> fds) {
+    const Slot& s = table_.at(volume->slot);
     volume->restarts = s.restarts;
+    volume->flush_failed = table_.flush_failed(volume->slot);
     volume->backing = find_backing(s, fds);
     volume->fuse = std::move(fds);
     if (!volume->backing.fd)
@@ -121,10 +132,12 @@ std::shared_ptr<Volume> Exports::revive(unsigned slot, std::vector<Fd> fds) {
     if (!still_serves(volume->fuse, path_of(*volume))) {
         log(Level::warning, "volume-remounted", {{"volume", volume->name()}});
         unmount_lazily(path_of(*volume));
-        if (put_up(*volume) != 0 || !keep(*volume))
-            return nullptr;
+        if (const int error = put_up(*volume))
+            return std::string("it cannot be mounted: ") + std::strerror(error);
+        if (!keep(*volume))
+            return "nobody keeps its descriptors";
     }
-    return attach(volume) ? volume : nullptr;
+    return attach(volume) ? "" : "no memory for its requests";
 }
 
 // ---- made, changed, removed by call ----
@@ -205,10 +218,11 @@ bool Exports::attach(const std::shared_ptr<Volume>& volume) {
     return true;
 }
 
-void Exports::take_down(const Volume& volume) {
-    unmount_lazily(path_of(volume));
-    ::unlink(path_of(volume).c_str());
-    ask_holder(Word::drop, volume.slot, {});
+void Exports::take_down(unsigned slot, const std::string& name) {
+    const std::string path = settings_.volumes() + "/" + name;
+    unmount_lazily(path);
+    ::unlink(path.c_str());
+    ask_holder(Word::drop, slot, {});
 }
 
 int Exports::create(const dek_ioc_volume& config, std::shared_ptr<Volume>& out) {
@@ -227,8 +241,9 @@ int Exports::create(const dek_ioc_volume& config, std::shared_ptr<Volume>& out) 
     if (const int error = put_up(*volume))
         return error;
     table_.prepare(volume->slot, config, volume->backing.identity);
+    volume->flush_failed = table_.flush_failed(volume->slot);
     if (!keep(*volume) || !attach(volume)) {
-        take_down(*volume);
+        take_down(volume->slot, volume->name());
         return ENOMEM;
     }
     table_.commit(volume->slot);
@@ -238,7 +253,7 @@ int Exports::create(const dek_ioc_volume& config, std::shared_ptr<Volume>& out) 
 }
 
 int Exports::remove(Volume& volume) {
-    if (!unmount_idle(path_of(volume)))
+    if (!unmount_idle(path_of(volume), volume.fuse.front().get()))
         return EBUSY;
     table_.erase(volume.slot);
     for (auto& lane : lanes_)

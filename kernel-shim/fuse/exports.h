@@ -26,7 +26,8 @@ class Exports : public Host {
     // Takes away what no volume of the table stands for: mounts and files that a worker which was
     // killed half-way left behind, descriptors of unused slots.
     void sweep(std::vector<Message>& held);
-    // A volume of the table in its new life. `fds`: the device's and FUSE's, or none.
+    // A volume of the table in its new life. `fds`: the device's and FUSE's, or none. NULL: it
+    // could not be, and is gone, with an error for whoever has it open.
     std::shared_ptr<Volume> revive(unsigned slot, std::vector<Fd> fds);
 
     int create(const dek_ioc_volume& config, std::shared_ptr<Volume>& out) override;
@@ -47,7 +48,8 @@ class Exports : public Host {
     bool keep(const Volume& volume);
     bool ask_holder(Word word, unsigned slot, const std::vector<int>& fds);
     bool attach(const std::shared_ptr<Volume>& volume);
-    void take_down(const Volume& volume);
+    std::string resume(const std::shared_ptr<Volume>& volume, std::vector<Fd> fds);
+    void take_down(unsigned slot, const std::string& name);
     Backing find_backing(const Slot& slot, std::vector<Fd>& fds);
     bool still_serves(const std::vector<Fd>& fuse, const std::string& path) const;
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <future>
 #include <utility>
 
 #include <poll.h>
@@ -108,18 +107,33 @@ void Lane::detach(const Volume& volume) {
     auto gone = std::make_shared<std::promise<void>>();
     auto done = gone->get_future();
     post([this, gone, wanted = &volume] {
-        for (auto& berth : berths_)
-            if (berth->volume.get() == wanted)
-                berth->leaving = true;
-        std::erase_if(berths_, [this](auto& berth) {
-            if (berth->leaving)
-                listen(*berth, false);
-            return berth->leaving;
-        });
-        gone->set_value();
+        for (auto& berth : berths_) {
+            if (berth->volume.get() != wanted)
+                continue;
+            berth->gone = gone;
+            leaving_++;
+            listen(*berth, false);
+            fail_waiting(*berth);
+        }
     });
     done.wait();
     attached_--;
+}
+
+// Berths that are leaving, once no request points to them.
+void Lane::let_go() {
+    if (!leaving_)
+        return;
+    std::vector<std::shared_ptr<std::promise<void>>> gone;
+    std::erase_if(berths_, [&](auto& berth) {
+        const bool idle = berth->gone && !berth->requests;
+        if (idle)
+            gone.push_back(std::move(berth->gone));
+        return idle;
+    });
+    leaving_ -= static_cast<unsigned>(gone.size());
+    for (auto& g : gone)
+        g->set_value();
 }
 
 void Lane::close() {
@@ -140,15 +154,21 @@ void Lane::fail_waiting() {
     auto failed = std::make_shared<std::promise<void>>();
     auto done = failed->get_future();
     post([this, failed] {
-        for (auto& berth : berths_) {
-            busy(static_cast<int>(berth->waiting_requests));
-            set_waiting(*berth, 0, 0);
-            while (Request* r = berth->waiting.pop())
-                finish(r, -EIO);
-        }
+        for (auto& berth : berths_)
+            fail_waiting(*berth);
         failed->set_value();
     });
     done.wait();
+}
+
+void Lane::fail_waiting(Berth& berth) {
+    busy(static_cast<int>(berth.waiting_requests));
+    {
+        const std::lock_guard guard(lock_);
+        set_waiting(berth, 0, 0);
+    }
+    while (Request* r = berth.waiting.pop())
+        finish(r, -EIO);
 }
 
 bool Lane::under_way(const Volume& volume, std::uint64_t epoch, std::uint64_t first,
@@ -194,6 +214,7 @@ void Lane::run() {
         }
         progress |= reap();
         holds_.settle();
+        let_go();
         if (std::exchange(ended_, false)) {
             // Pairs with the control thread's: it watches, then looks; we end, then look for it.
             std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -219,7 +240,7 @@ void Lane::listen(Berth& berth, bool on) {
 bool Lane::read_requests() {
     bool any = false;
     for (auto& berth : berths_) {
-        for (unsigned n = 0; berth->readable && n < kBatch && !closed_; n++) {
+        for (unsigned n = 0; berth->readable && !berth->gone && n < kBatch && !closed_; n++) {
             // All that is read now might have to wait; and a large write is dealt with while its
             // data is in the CPU's cache.
             if (berth->waiting_requests + n >= kWaitingRequests || berth->fresh_large ||
@@ -268,6 +289,7 @@ Lane::Got Lane::read_one(Berth& berth) {
         return Got::other;
     }
     busy(1);
+    berth.requests++;
     if (!admit(berth, r, static_cast<std::size_t>(n)))
         return Got::other;
     fresh_.push(r);
@@ -294,7 +316,7 @@ int Lane::judge(const Volume& volume, Request& r, std::size_t bytes) {
     if (!volume.backing.fd)
         return EIO;
     if (r.opcode == FUSE_FSYNC)
-        return 0;
+        return volume.failed_flush() ? EIO : 0;
     const std::uint64_t length = volume.sectors.load(std::memory_order_relaxed) * 512;
     if (r.write) {
         if (volume.read_only)

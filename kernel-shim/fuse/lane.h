@@ -10,6 +10,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -36,7 +37,8 @@ struct Berth {
     std::uint64_t seen_epoch = 0; // at the last look at `waiting`
     bool listening = false;       // its descriptor is in the epoll set
     bool readable = false;
-    bool leaving = false;
+    unsigned requests = 0;                    // taken and not answered: each points here
+    std::shared_ptr<std::promise<void>> gone; // set: it is leaving; kept when nothing points here
 };
 
 // How many requests of one volume may wait in one lane before its descriptor is left alone (the
@@ -57,7 +59,8 @@ class Lane {
     // ---- for the control thread ----
     // False: no memory for another volume.
     bool attach(const std::shared_ptr<Volume>& volume, int fd);
-    // Returns when the lane has let go of it (nothing of it can be under way: it is unmounted).
+    // Takes no more of it, fails what waits, and returns when what was under way has ended and the
+    // lane has let go of the volume.
     void detach(const Volume& volume);
     // When this returns, every lookup begun before it has ended and its requests are on record.
     void grace() { const std::lock_guard guard(lock_); }
@@ -95,6 +98,8 @@ class Lane {
     void listen(Berth& berth, bool on);
     void set_waiting(Berth& berth, unsigned requests, unsigned large);
     void revisit_waiting();
+    void fail_waiting(Berth& berth);
+    void let_go();
 
     // lane_io.cpp: what happens to a request
     void look_up();
@@ -106,9 +111,11 @@ class Lane {
     bool submit(); // false: not all, and no completion will come to tell when to try again
     bool reap();
     void end_round(Request& r, long long result);
+    void end_flush(Request& r, bool good);
     bool crypt(Request& r, bool encrypt);
     void release_pieces(Request& r);
     void finish(Request* r, int error);
+    void give_large(Request& r);
     void count_round(const Request& r);
     void add_event(const Volume& volume, dek_event_type type, std::uint64_t lba);
     void fence_hit(Berth& berth, std::uint64_t lba);
@@ -129,7 +136,8 @@ class Lane {
 
     // The lane's own.
     bool closed_ = false;
-    bool ended_ = false; // something, in this round of the loop
+    bool ended_ = false;   // something, in this round of the loop
+    unsigned leaving_ = 0; // berths that are
     RequestPool pool_;
     std::uint8_t* landing_ = nullptr; // where the data of the next large write lands
     std::vector<std::unique_ptr<Berth>> berths_;

@@ -19,10 +19,14 @@ void Lane::look_up() {
         berth->fresh_large = 0;
     const std::lock_guard guard(lock_);
     while (Request* r = fresh_.pop()) {
-        if (r->opcode == FUSE_FSYNC || examine(*r))
+        if (r->opcode == FUSE_FSYNC || examine(*r)) {
             ready_.push(r);
-        else
+        } else if (r->berth->gone) { // nobody waits for it any more
+            r->error = EIO;
+            ready_.push(r);
+        } else {
             keep_waiting(r);
+        }
     }
 }
 
@@ -98,7 +102,7 @@ void Lane::keep_waiting(Request* r) {
         Counters::add(berth.counters->waited);
     }
     if (!r->write && r->large) { // a read begins again, and needs no memory meanwhile
-        pool_.give_large(std::exchange(r->large, nullptr));
+        give_large(*r);
         r->done = 0;
     }
     berth.waiting.push(r);
@@ -176,13 +180,8 @@ bool Lane::reap() {
 }
 
 void Lane::end_round(Request& r, long long result) {
-    if (r.opcode == FUSE_FSYNC) {
-        if (result >= 0)
-            Counters::add(r.berth->counters->flushes);
-        else
-            Counters::add(r.berth->counters->errors);
-        return finish(&r, result < 0 ? -EIO : 0);
-    }
+    if (r.opcode == FUSE_FSYNC)
+        return end_flush(r, result >= 0);
     int error = 0;
     if (result != static_cast<long long>(r.span)) {
         error = result == -ENOSPC ? -ENOSPC : -EIO;
@@ -198,6 +197,19 @@ void Lane::end_round(Request& r, long long result) {
         finish(&r, error);
     else
         fresh_.push(&r);
+}
+
+// The device tells of lost writes once, and the next flush succeeds: so what was told is written
+// down before anybody hears of it, for this lane, the others and the next worker.
+void Lane::end_flush(Request& r, bool good) {
+    const auto failed = r.berth->volume->failed_flush();
+    if (good)
+        Counters::add(r.berth->counters->flushes);
+    else
+        Counters::add(r.berth->counters->errors);
+    if (!good)
+        failed.store(1, std::memory_order_release);
+    finish(&r, failed ? -EIO : 0);
 }
 
 // In place: a write's data is the lane's own copy, and the kernel keeps the original for the next
@@ -256,7 +268,15 @@ void Lane::finish(Request* r, int error) {
     }
     Counters::add(r->berth->counters->ended);
     busy(-1);
+    r->berth->requests--;
+    give_large(*r);
     pool_.give(r);
+}
+
+// Gives back its large piece, if it has one, and lets a request go on that has none.
+void Lane::give_large(Request& r) {
+    if (r.large)
+        pool_.give_large(std::exchange(r.large, nullptr));
     if (pool_.has_large())
         if (Request* next = starved_.pop())
             ready_.push(next);

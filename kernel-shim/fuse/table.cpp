@@ -24,7 +24,7 @@ struct VolumeTable::Layout {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x656c626174'6b6564; // "dektable"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 
 template <class T>
 void store(T& where, T value) {
@@ -100,6 +100,8 @@ void VolumeTable::prepare(unsigned slot, const dek_ioc_volume& config,
                           const DeviceIdentity& identity) {
     Slot& s = slots()[slot];
     s.had_map = 0;
+    s.flush_failed = 0;
+    s.reserved = 0;
     s.restarts = 0;
     s.identity = identity;
     s.config = config;

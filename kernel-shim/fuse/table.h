@@ -29,12 +29,15 @@ struct DeviceIdentity {
 struct Slot {
     std::uint32_t used;    // 1: the rest is valid
     std::uint32_t had_map; // 1: a controller has given it a map or a key in some life
+    // 1: a flush of its device failed. The device says so once; what was lost then is lost still.
+    std::uint32_t flush_failed;
+    std::uint32_t reserved;
     std::uint64_t restarts;
     DeviceIdentity identity;
     dek_ioc_volume config; // count and fence are the present ones
 };
 
-// Threading: one thread of the worker writes.
+// Threading: one thread of the worker writes; flush_failed() is for any.
 class VolumeTable {
   public:
     static Result<VolumeTable> create();
@@ -58,6 +61,7 @@ class VolumeTable {
     void set_fence(unsigned slot, std::uint32_t fence);
     void set_had_map(unsigned slot);
     void count_restart(unsigned slot);
+    std::uint32_t* flush_failed(unsigned slot) const { return &slots()[slot].flush_failed; }
     // Did the last worker answer all it had taken before it ended? Set at its end, cleared at the
     // start of the next.
     bool orderly() const;

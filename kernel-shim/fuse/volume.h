@@ -46,6 +46,7 @@ struct Volume {
     unsigned slot = 0;
     dek_ioc_volume config{}; // as created; count and fence: the present ones (control thread)
     std::uint64_t restarts = 0;
+    std::uint32_t* flush_failed = nullptr; // in the volume table
 
     Backing backing; // fd -1: the device is gone or another one, and every request fails
     std::vector<Fd> fuse;
@@ -66,6 +67,8 @@ struct Volume {
     std::array<Counters, kMaxLanes> counters;
 
     std::string name() const { return config.name; }
+    // A flush has failed, in this life or an earlier one. Any thread.
+    std::atomic_ref<std::uint32_t> failed_flush() const { return std::atomic_ref(*flush_failed); }
     bool waiting() const {
         for (const Counters& c : counters)
             if (c.waiting.load(std::memory_order_relaxed))

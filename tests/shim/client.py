@@ -10,6 +10,7 @@ BLOCK, UUID = 1536, 16
 SIGNATURE = bytes([0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10, 0x11])
 OP_HANDSHAKE, OP_QUERY, OP_ASSOCIATE, OP_UPDATE, OP_DISASSOCIATE = range(1, 6)
 MAP_BEGIN, MAP_ADD, MAP_COMMIT = 1, 2, 4
+MAP_ENCRYPT, MAP_RESERVED = 1, 2
 CAP_TAKEOVER = 1
 ENDPOINT_FAILED = 2
 
@@ -127,9 +128,9 @@ class Control:
         assert status == 0, f"handshake: status {status}"
         return struct.unpack_from("<Q", out, 32)[0]
 
-    def map(self, uuid, generation, ranges):
+    def map(self, uuid, generation, ranges, kind=MAP_ENCRYPT):
         """The must-encrypt map, in one page."""
-        entries = b"".join(struct.pack("<QQII", first, count, 1, 0) for first, count in ranges)
+        entries = b"".join(struct.pack("<QQII", first, count, kind, 0) for first, count in ranges)
         self.call(MAP, uuid + struct.pack("<QII", generation, MAP_BEGIN | MAP_ADD | MAP_COMMIT, len(ranges)) + entries)
 
     def associate(self, uuid, key, ranges, **kwargs):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A dek-shimd of its own for one test."""
+import contextlib
 import os
 import shutil
 import signal
@@ -31,6 +32,22 @@ class Shimd:
         with open(path, "wb") as file:
             file.truncate(size)
         return path
+
+    @contextlib.contextmanager
+    def slow_disk(self, name, size, milliseconds, *how):
+        """(path of a disk that takes its time, path of its bytes)"""
+        mount, bytes_of = f"{self.work}/{name}.slow", self.image(name, size)
+        os.mkdir(mount)
+        process = subprocess.Popen([f"{BUILD}/tests/shim/slowfs", bytes_of, mount, str(milliseconds), *how])
+        try:
+            while not os.path.exists(f"{mount}/disk"):
+                assert process.poll() is None, "slowfs does not start"
+                time.sleep(0.005)
+            yield f"{mount}/disk", bytes_of
+        finally:
+            subprocess.run(["umount", "-l", mount], check=False)
+            process.terminate()
+            process.wait(30)
 
     def volume(self, name):
         return f"{self.dir}/volumes/{name}"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A slow disk for tests: shows one file of a folder, direct I/O only, and lets each read, write and
 // flush wait before it happens. Writes therefore overtake each other, and are under way for long.
+// A file FILE.flush-fails makes the next flush fail, and is gone then: a device tells of it once.
 //
 //   slowfs FILE MOUNTPOINT MS [fixed]    0..MS milliseconds at random, or always MS; in the
 //   foreground
@@ -21,6 +22,7 @@
 namespace {
 
 int backing = -1;
+std::string failing; // its presence
 unsigned limit_ms;
 bool fixed;
 constexpr const char kName[] = "/disk";
@@ -29,6 +31,12 @@ void dawdle() {
     thread_local std::minstd_rand random{std::random_device{}()};
     const unsigned us = limit_ms * 1000;
     ::usleep(fixed ? us : static_cast<unsigned>(random()) % (us + 1));
+}
+
+// Room for all that a lane may submit: beyond it, submitting waits.
+void* begin(fuse_conn_info* connection, fuse_config*) {
+    connection->max_background = 256;
+    return nullptr;
 }
 
 int get_attributes(const char* path, struct stat* out, fuse_file_info*) {
@@ -63,6 +71,8 @@ int write_disk(const char*, const char* from, std::size_t n, off_t at, fuse_file
 
 int sync_disk(const char*, int, fuse_file_info*) {
     dawdle();
+    if (::unlink(failing.c_str()) == 0)
+        return -EIO;
     return ::fdatasync(backing) < 0 ? -errno : 0;
 }
 
@@ -74,6 +84,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     backing = ::open(argv[1], O_RDWR | O_CLOEXEC);
+    failing = std::string(argv[1]) + ".flush-fails";
     limit_ms = static_cast<unsigned>(std::atoi(argv[3]));
     fixed = argc > 4;
     if (backing < 0) {
@@ -81,6 +92,7 @@ int main(int argc, char** argv) {
         return 1;
     }
     fuse_operations ops{};
+    ops.init = begin;
     ops.getattr = get_attributes;
     ops.open = open_disk;
     ops.read = read_disk;

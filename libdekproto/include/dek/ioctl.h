@@ -285,7 +285,7 @@ struct dek_ioc_events {
  * file `name` of the volumes directory, with a fresh, unmapped endpoint under `uuid`. count and offset
  * are multiples of logical_block. EEXIST: UUID or name in use. EINVAL: bad name ([A-Za-z0-9._-], not
  * starting with a dot), sizes, unit. ENXIO: the device is smaller.
- * VOLUME_REMOVE: EBUSY while the file is open. VOLUME_RESIZE: only `count` changes; EBUSY when a map
+ * VOLUME_REMOVE: EBUSY while the file is open or still mounted out of sight. VOLUME_RESIZE: only `count` changes; EBUSY when a map
  * or association would be cut. What a mapped volume grows by is fenced until the next map; E2BIG: that
  * is one range too many.
  */

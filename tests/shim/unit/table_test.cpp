@@ -91,17 +91,20 @@ TEST_CASE("an entry shows only after its commit") {
     CHECK(table->used(0));
     CHECK(table->find_free() == 1);
     table->set_had_map(0);
+    *table->flush_failed(0) = 1;
     table->count_restart(0);
     table->set_fence(0, 2);
     const auto other = VolumeTable::open(Fd(::dup(table->fd())));
     REQUIRE(other);
     CHECK(other->at(0).had_map == 1);
+    CHECK(other->at(0).flush_failed == 1);
     CHECK(other->at(0).restarts == 1);
     CHECK(other->at(0).config.fence == 2);
     table->erase(0);
     CHECK_FALSE(other->used(0));
     table->prepare(0, numbered(7), {7, 8});
     CHECK(table->at(0).had_map == 0); // nothing of the last one
+    CHECK(table->at(0).flush_failed == 0);
     CHECK(table->at(0).restarts == 0);
 }
 
