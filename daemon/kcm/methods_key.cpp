@@ -109,6 +109,18 @@ Result<json> show(MethodContext& c, const Request& r) {
     return j;
 }
 
+// What a volume is encrypted with stays that, whatever its key is called.
+void add_warnings(json& j, const keys::KeyInfo& info, const std::vector<std::string>& users) {
+    if (users.empty() || info.state == keys::KeyState::active)
+        return;
+    std::string names;
+    for (const auto& name : users)
+        names += (names.empty() ? "" : ", ") + name;
+    j["warnings"] = {"key " + info.id + " is in use by volume " + names +
+                     ", which goes on with it and can be attached with it again; it protects "
+                     "nothing new, and there is no way back to active"};
+}
+
 Result<json> set_state(MethodContext& c, const Request& r) {
     const auto state = keys::state_of(r.text("state"));
     if (!state)
@@ -121,7 +133,10 @@ Result<json> set_state(MethodContext& c, const Request& r) {
         info = c.keys->set_state(info->id, *state);
     if (info)
         c.controller->refresh_keys();
-    return answer(c, info);
+    auto j = answer(c, info);
+    if (j)
+        add_warnings(*j, *info, c.registry->using_key(info->id));
+    return j;
 }
 
 Result<json> destroy(MethodContext& c, const Request& r) {

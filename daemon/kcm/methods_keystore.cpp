@@ -166,15 +166,33 @@ Result<json> enrol(MethodContext& c, const Request& r) {
     return c.seat->with([&](keys::Keystore& store) { return enrol_with(store, *with, r); });
 }
 
+bool unseals_itself(const json& slots) {
+    return std::any_of(slots.begin(), slots.end(), [](const json& slot) {
+        return slot.at("kind") == "file" || slot.at("kind") == "credential";
+    });
+}
+
 Result<json> remove(MethodContext& c, const Request& r) {
     const auto number = r.number("slot");
     if (number > UINT32_MAX)
         return fail(Errc::not_found, "there is no slot " + std::to_string(number));
+    auto before = slots(*c.seat);
+    if (!before)
+        return before;
     auto done = c.seat->with(
         [&](keys::Keystore& store) { return store.remove(static_cast<std::uint32_t>(number)); });
     if (!done)
         return tl::unexpected(done.error());
-    return slots(*c.seat).map([](const json& list) { return json{{"slots", list}}; });
+    auto left = slots(*c.seat);
+    if (!left)
+        return left;
+    json j = {{"slots", *left}};
+    if (unseals_itself(*before) && !unseals_itself(*left))
+        j["warnings"] = {
+            "no slot is left that unseals the keystore by itself: after the next start "
+            "of kcmd, volumes wait until somebody gives dekctl keystore unlock what "
+            "opens it"};
+    return j;
 }
 
 Result<json> show(MethodContext& c, const Request&) {

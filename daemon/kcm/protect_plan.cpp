@@ -28,6 +28,21 @@ Result<void> check_unit(std::uint32_t unit, const Device& device) {
     return {};
 }
 
+// In place the data units that the header lies in stay plain.
+std::string everything_of(const volume::Header& h) {
+    if (h.place != volume::Place::in_place)
+        return "all";
+    const std::uint64_t unit = h.data_unit / 512;
+    const std::uint64_t first = h.header_lba / unit * unit;
+    const std::uint64_t end = (h.header_lba + volume::header_lbas + unit - 1) / unit * unit;
+    std::string ranges;
+    if (first > 0)
+        ranges = "0-" + std::to_string(first - 1);
+    if (end < h.size)
+        ranges += (ranges.empty() ? "" : ",") + std::to_string(end) + "-";
+    return ranges;
+}
+
 } // namespace
 
 Result<void> Controller::plan_layout(const ProtectRequest& request, Plan& plan) {
@@ -106,7 +121,7 @@ Result<void> Controller::plan_key(const std::string& key, Plan& plan, std::uint1
 Result<void> Controller::plan_ranges(const ProtectRequest& request, Plan& plan) {
     auto wanted = request.encrypt;
     if (wanted.empty())
-        wanted.push_back({"all", ""});
+        wanted.push_back({everything_of(plan.header), ""});
     auto& ranges = plan.header.ranges;
     for (const auto& entry : wanted) {
         auto map = LunMap::parse(entry.ranges, plan.header.size);

@@ -72,6 +72,18 @@ Result<MasterKeys> build(const std::string& path, const Unsealer& first, const A
     return keys;
 }
 
+// A second slot for the same is one that goes on unsealing after "it" was removed. Told by trying:
+// a passphrase leaves no other trace.
+Result<void> check_not_enrolled(ByteView store, const std::vector<Slot>& slots,
+                                const Enrolment& wanted, const Secret& secret) {
+    for (const Slot& slot : slots)
+        if (slot.enrolment.kind == wanted.kind && slot.enrolment.hint == wanted.hint &&
+            open_slot(store, slot, secret))
+            return fail(Errc::exists, "slot " + std::to_string(slot.enrolment.slot) + " has this " +
+                                          wanted.kind + " already");
+    return {};
+}
+
 } // namespace
 
 Result<Fd> lock_keystore(const std::string& path) {
@@ -223,6 +235,8 @@ Result<Secret> Keystore::enrol(const Unsealer& with, const Argon2Cost& cost) {
                                       : new_unsealer_secret(with);
     if (!secret)
         return secret;
+    if (auto fresh = check_not_enrolled(impl_->store, *slots, *enrolment, *secret); !fresh)
+        return tl::unexpected(fresh.error());
     auto slot = make_slot(impl_->store, *enrolment, *secret, cost, impl_->keys->master);
     if (!slot)
         return tl::unexpected(slot.error());

@@ -64,7 +64,7 @@ class Keystore : public Provider {
 
     // Errc::locked while sealed. For a recovery key: returns its text, to be shown once; empty
     // otherwise. A file that does not exist yet is made (O_EXCL, 0600, fsync'ed) before the slot
-    // refers to it.
+    // refers to it. Errc::exists for a passphrase, file or credential that has a slot already.
     Result<Secret> enrol(const Unsealer& with, const Argon2Cost& cost = {});
     // Errc::refused for the last one, not_found. A file that was enrolled is left where it is.
     Result<void> remove(std::uint32_t slot);

@@ -16,6 +16,7 @@ import time
 DEKCTL, FAKE = map(os.path.realpath, sys.argv[1:3])
 work = tempfile.mkdtemp(prefix="dekctl-prompts.")
 failures = []
+arguments = []
 
 
 def script(method, kind, text):
@@ -27,11 +28,13 @@ def script(method, kind, text):
 
 
 def calls():
-    """The methods called since the last time."""
+    """The methods called since the last time; what they were called with is in `arguments`."""
     if not os.path.exists(f"{work}/calls"):
         return []
     with open(f"{work}/calls") as file:
-        methods = [line.split()[0] for line in file]
+        lines = file.read().splitlines()
+    methods = [line.split()[0] for line in lines]
+    arguments[:] = [line.partition(" ")[2] for line in lines]
     os.unlink(f"{work}/calls")
     return methods
 
@@ -127,11 +130,13 @@ def asks_once():
 
 
 def confirms():
-    for args, method in ((["key", "destroy", "k"], "KeyDestroy"), (["erase", "/dev/x", "--destroy-keys"], "Erase")):
+    for args, method in ((["key", "destroy", "k"], "KeyDestroy"), (["erase", "/dev/x"], "Erase"),
+                         (["erase", "/dev/x", "--destroy-keys"], "Erase")):
         status, seen, _ = converse(args, [("Type yes: ", "y\n")])
         check("anything but yes changes nothing", status == 1 and "not confirmed" in seen and not calls(), seen)
         status, seen, _ = converse(args, [("Type yes: ", "yes\n")])
         check("yes goes on", status == 0 and calls() == [method], seen)
+        check("and is as good as --force", '"force":true' in arguments[0], arguments)
         status, seen, _ = converse([*args, "--force"], [])
         check("--force does not ask", status == 0 and calls() == [method] and "Type" not in seen, seen)
 

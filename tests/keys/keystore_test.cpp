@@ -190,8 +190,24 @@ TEST_CASE("enrolling refuses what cannot serve") {
     CHECK(code_of(keystore->enrol(FileUnsealer{folder / "no/f"})) == Errc::not_found);
     CHECK(must(keystore->enrolments()).size() == 1);
     for (int i = 1; i < 32; ++i)
-        must(keystore->enrol(FileUnsealer{folder / "more"}));
+        must(keystore->enrol(FileUnsealer{folder / ("more" + std::to_string(i))}));
     CHECK(code_of(keystore->enrol(FileUnsealer{folder / "more"})) == Errc::refused);
+}
+
+TEST_CASE("the same unsealer is not enrolled twice") {
+    const Folder folder;
+    auto keystore = new_keystore(folder);
+    must(keystore->enrol(passphrase("correct horse"), cheap));
+    must(keystore->enrol(passphrase("battery staple"), cheap));
+    const auto again = keystore->enrol(passphrase("correct horse"), cheap);
+    CHECK(code_of(again) == Errc::exists);
+    CHECK(again.error().reason.find("slot 2") != std::string::npos);
+    CHECK(code_of(keystore->enrol(FileUnsealer{folder / "ks.key"})) == Errc::exists);
+    CHECK(must(keystore->enrolments()).size() == 3);
+    std::filesystem::copy_file(folder / "ks.key", folder / "moved.key");
+    must(keystore->enrol(FileUnsealer{folder / "moved.key"})); // on its way to another place
+    must(keystore->remove(2));
+    must(keystore->enrol(passphrase("correct horse"), cheap));
 }
 
 TEST_CASE("a removed unsealer opens nothing any more, and the last one stays") {

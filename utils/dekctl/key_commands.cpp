@@ -196,11 +196,12 @@ Action state(CLI::App& app, Session& session) {
 
 Action destroy(CLI::App& app, Session& session) {
     key_argument(app, session);
-    flag_option(app, session, "--force", "force", "Even an active key; do not ask");
+    flag_option(app, session, "--force", "force", "Do not ask; a script needs it");
     return [&session]() -> Result<void> {
-        if (!session.arguments.contains("force") && can_ask() &&
-            !ask_yes("What is encrypted with " + session.about + " can never be read again."))
-            return fail(Errc::refused, "not confirmed, nothing was changed (--force does not ask)");
+        if (Result<void> sure = confirm(session, "What is encrypted with " + session.about +
+                                                     " can never be read again.");
+            !sure)
+            return sure;
         return session.answer("KeyDestroy", print_key_line);
     };
 }

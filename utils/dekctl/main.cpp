@@ -54,7 +54,7 @@ void global_options(CLI::App& app, Session& session) {
                    usage_error("--timeout", "is at most 1000000 seconds");
                session.timeout = std::chrono::seconds(seconds);
            },
-           "How long to wait for an answer; 0: for ever; default 600")
+           "Seconds to wait for an answer; 0: for ever; default 600")
         ->type_name("SECONDS");
 }
 

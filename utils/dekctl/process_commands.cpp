@@ -2,7 +2,10 @@
 // dekctl events, version.
 #include <array>
 #include <csignal>
+#include <iostream>
+#include <thread>
 
+#include "printable.h"
 #include "process_view.h"
 #include "session.h"
 
@@ -22,16 +25,31 @@ void end_on_interrupt() {
         ::sigaction(signal, &action, nullptr);
 }
 
-Result<void> follow(Session& session) {
+// For whoever watches; standard output has events only.
+void say(const std::string& text) {
+    std::cerr << "dekctl: events: " << printable(text) << std::endl;
+}
+
+struct Contact {
+    bool ever = false; // somebody was there who answered
+    bool now = false;  // on this connection
+};
+
+// On one connection, until it is lost.
+Result<void> follow_one(Session& session, Contact& contact) {
     Result<Controller> controller = session.connect();
     if (!controller)
         return tl::unexpected<Error>(controller.error());
-    end_on_interrupt();
     // Tells at once whether anybody is there who would answer us.
     const auto ready = [&]() -> Result<void> {
         const Result<std::string> version =
             controller->call("Version", "{}", {}, session.timeout, [] {});
-        return version ? Result<void>() : tl::unexpected<Error>(version.error());
+        if (!version)
+            return tl::unexpected<Error>(version.error());
+        if (contact.ever)
+            say("kcmd is back");
+        contact = {true, true};
+        return {};
     };
     const auto show = [&](const std::string& text) {
         const Result<Json> event = parse_answer(text);
@@ -44,6 +62,22 @@ Result<void> follow(Session& session) {
         session.out.flush();
     };
     return controller->follow(ready, show, [&] { return interrupted || !session.out; });
+}
+
+// A restarted kcmd is waited for: what happens meanwhile nobody tells.
+Result<void> follow(Session& session) {
+    end_on_interrupt();
+    Contact contact;
+    while (!interrupted) {
+        contact.now = false;
+        const Result<void> done = follow_one(session, contact);
+        if (done || done.error().code != Errc::unavailable || !contact.ever)
+            return done;
+        if (contact.now)
+            say("the connection to kcmd is lost; waiting for it, events may be missed");
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    }
+    return {};
 }
 
 Action events(CLI::App&, Session& session) {

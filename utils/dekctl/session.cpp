@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "session.h"
 
+#include <iostream>
+
 #include "printable.h"
 #include "terminal.h"
 
@@ -24,6 +26,11 @@ Result<Json> Session::call(const char* method) {
     return parse_answer(*text);
 }
 
+void Session::print_warnings(const Json& answer) const {
+    for (const Json& warning : array_at(answer, "warnings"))
+        std::cerr << "dekctl: " << command << ": warning: " << text_of(warning) << '\n';
+}
+
 Result<void> Session::answer(const char* method, const View& view) {
     const Result<Json> result = call(method);
     if (!result)
@@ -32,6 +39,17 @@ Result<void> Session::answer(const char* method, const View& view) {
         print_json(*result);
     else if (view)
         view(out, *result);
+    out.flush();
+    print_warnings(*result);
+    return {};
+}
+
+Result<void> confirm(Session& session, const std::string& what) {
+    if (session.arguments.contains("force") || !can_ask())
+        return {};
+    if (!ask_yes(printable(what)))
+        return fail(Errc::refused, "not confirmed, nothing was changed (--force does not ask)");
+    session.arguments["force"] = true;
     return {};
 }
 

@@ -40,11 +40,17 @@ class Session {
     Result<Json> call(const char* method);
     // call(), and the answer printed: as JSON, or by `view` (empty: nothing is said).
     Result<void> answer(const char* method, const View& view);
+    // What the controller lets pass with a word of warning, on standard error.
+    void print_warnings(const Json& answer) const;
     void print_json(const Json& answer) { out << json_text(answer, 2) << '\n'; }
 
   private:
     std::vector<Fd> descriptors_;
 };
+
+// Before something is lost for good: without --force, a person on a terminal is asked; yes is as
+// good as --force. Nobody to ask: the controller refuses by itself.
+Result<void> confirm(Session& session, const std::string& what);
 
 using Action = std::function<Result<void>()>;
 

@@ -43,8 +43,8 @@ Action protect(CLI::App& app, Session& session) {
     app.add_option_function<std::vector<std::string>>(
            "--encrypt",
            [&session](const std::vector<std::string>& specs) { add_encrypt(session, specs); },
-           "What is encrypted: FIRST-LAST[,...], FIRST- or all (default), and with which key; "
-           "repeatable")
+           "What is encrypted: FIRST-LAST[,...], FIRST- or all, and with which key; repeatable; "
+           "default: all, in place all but the header")
         ->type_name("RANGES[@KEY]")
         ->allow_extra_args(false);
     choice_option(app, session, "--tweak", "tweak", {"unit", "lba512"},
@@ -60,7 +60,8 @@ Action protect(CLI::App& app, Session& session) {
            "Bytes that are encrypted as one: 512, 1024, 2048 or 4096")
         ->type_name("BYTES");
     flag_option(app, session, "--in-place", "in_place",
-                "The volume is the device one to one, the header in a reserved range of it");
+                "The volume is the device one to one, the header in a reserved range of it "
+                "(by default at LBA 1024)");
     header_place(app, session);
     choice_option(app, session, "--endpoint", "endpoint", {"prefer", "hardware-only", "never"},
                   "When an endpoint encrypts rather than dm-crypt");
@@ -84,23 +85,23 @@ Action detach(CLI::App& app, Session& session) {
            "--wait",
            [&session](const std::string& text) {
                const std::uint64_t seconds = number_from(text, "--wait");
-               if (seconds > 86400)
-                   usage_error("--wait", "is at most 86400 seconds");
+               if (seconds > 600)
+                   usage_error("--wait", "is at most 600 seconds");
                session.arguments["timeout"] = seconds * 1000;
            },
-           "How long a volume in use may take to become free")
+           "Seconds that a volume in use may take to become free; default 5")
         ->type_name("SECONDS");
     return [&session] { return session.answer("Detach", {}); };
 }
 
-// A person is asked; a script has meant it.
 Result<void> confirm_loss(Session& session) {
-    const bool destroys = session.arguments.contains("destroy_keys");
-    if (!destroys || session.arguments.contains("force") || !can_ask() ||
-        ask_yes("The keys of " + session.about +
-                " will be gone, and with them all data and backups of it."))
-        return {};
-    return fail(Errc::refused, "not confirmed, nothing was changed (--force does not ask)");
+    const std::string what =
+        session.arguments.contains("destroy_keys")
+            ? "The keys of " + session.about +
+                  " will be gone, and with them all data and backups of it."
+            : "What is encrypted on " + session.about +
+                  " can never be read again, unless there is a backup of its header.";
+    return confirm(session, what);
 }
 
 Action erase(CLI::App& app, Session& session) {
@@ -108,7 +109,7 @@ Action erase(CLI::App& app, Session& session) {
     header_place(app, session);
     flag_option(app, session, "--destroy-keys", "destroy_keys",
                 "Its keys too: nobody can read the data again");
-    flag_option(app, session, "--force", "force", "Even what cannot be authenticated; do not ask");
+    flag_option(app, session, "--force", "force", "Do not ask; a script needs it");
     return [&session]() -> Result<void> {
         if (Result<void> sure = confirm_loss(session); !sure)
             return sure;

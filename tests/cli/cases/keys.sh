@@ -9,6 +9,10 @@ answer KeyShow <<<"$key, \"volumes\": [\"secure\", \"other\"]}"
 answer KeyList <<<"{\"keys\": [$key}, {\"id\": \"00ff\", \"name\": \"\", \"state\": \"destroyed\", \"bits\": 256, \"provider\": \"keystore\", \"created\": 0}]}"
 answer KeyExport <<<'{"wrapped": "dekstack wrapped key 1\nAAAA\nBBBB\n"}'
 umask 077
+answer KeyState <<<"$key, \"warnings\": [\"key 3f2a is in use by volume secure\", 7]}"
+both key state archive deactivated
+answer KeyState <<<"$key}"
+calls
 head -c 64 /dev/zero | tr '\0' k >raw64
 head -c 32 raw64 >raw32
 head -c 33 raw64 >raw33

@@ -24,11 +24,23 @@ follow() {
 }
 follow
 follow --json
-# kcmd goes away: an error.
+# kcmd goes away and comes back: it is waited for.
+seen() { for _ in $(seq 100); do grep -qs "$1" followed && break; sleep 0.05; done; }
+rm -f followed
 echo '$ dekctl events'
 "$DEKCTL" --socket "$work/bus" events >followed 2>&1 &
-for _ in $(seq 100); do grep -qs keystore-sealed followed && break; sleep 0.05; done
+pid=$!
+seen keystore-sealed
 stop_fake
-wait $!
+seen waiting
+echo '{"event": "shim-up", "time": 1795262403}' >answers/events
+start_fake
+seen shim-up
+kill -INT $pid
+wait $pid
 echo "exit $?"
 cat followed
+echo
+# Nobody there to begin with: an error.
+stop_fake
+run events
