@@ -71,8 +71,8 @@ static void next_tweak(struct dek_io *io, struct dek_crypt *c, unsigned int unit
 	if (unlikely(!c->run.count))
 		dek_tweak_run(&io->association->geometry, io->piece.bi_sector + (c->done >> SECTOR_SHIFT),
 			      (io->piece.bi_size - c->done) >> SECTOR_SHIFT, &c->run);
-	*(__le64 *)c->iv = cpu_to_le64(c->run.tweak);
-	*(__le64 *)(c->iv + 8) = 0;
+	c->iv[0] = cpu_to_le64(c->run.tweak);
+	c->iv[1] = 0;
 	c->run.tweak += c->run.step;
 	c->run.count -= unit >> SECTOR_SHIFT;
 }
@@ -99,6 +99,8 @@ static int crypt_unit(struct dek_io *io, struct dek_crypt *c, unsigned int unit)
 	struct skcipher_request *request = (void *)c->request;
 	int ret;
 
+	if (IS_ENABLED(DEK_MEASURE_NULL_CIPHER)) /* a build for benchmarks: what was in our pages before is written */
+		return 0;
 	if (io->write) {
 		sg_set_page(&c->out, c->vec[c->done >> PAGE_SHIFT].bv_page, unit, c->done & ~PAGE_MASK);
 		skcipher_request_set_crypt(request, c->in, &c->out, unit, c->iv);

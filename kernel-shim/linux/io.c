@@ -305,6 +305,12 @@ static int dispatch(struct dek_io *io, struct bio *bio)
 
 /* ---- from device-mapper ---- */
 
+/* Device-mapper asks for no others; write-zeroes would leave plaintext zeros where ciphertext belongs. */
+static bool serves(const struct dek_target *t, enum req_op op)
+{
+	return op == REQ_OP_READ || op == REQ_OP_WRITE || (op == REQ_OP_DISCARD && t->allow_discards);
+}
+
 int dek_io_map(struct dm_target *ti, struct bio *bio)
 {
 	struct dek_target *t = ti->private;
@@ -326,7 +332,7 @@ int dek_io_map(struct dm_target *ti, struct bio *bio)
 		dek_count(o, DEK_C_FLUSHES, 1);
 		return DM_MAPIO_REMAPPED;
 	}
-	if (unlikely(bio_op(bio) > REQ_OP_WRITE && !(bio_op(bio) == REQ_OP_DISCARD && t->allow_discards)))
+	if (unlikely(!serves(t, bio_op(bio))))
 		return DM_MAPIO_KILL;
 	bio->bi_iter.bi_sector = o->first + dm_target_offset(ti, bio->bi_iter.bi_sector);
 	if (io->write) {

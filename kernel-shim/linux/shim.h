@@ -113,7 +113,7 @@ struct dek_crypt {
 	unsigned int pages; /* in vec */
 	struct dek_tweak_run run;
 	struct bio_vec *theirs; /* the bio's own vector while ours is in its place */
-	u8 iv[16] __aligned(8);
+	__le64 iv[2];
 	struct scatterlist in[DEK_UNIT_SEGMENTS];
 	struct scatterlist out;
 	bool scattered; /* `in` is more than one segment */

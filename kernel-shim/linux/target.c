@@ -126,7 +126,7 @@ static int join_endpoint(struct dm_target *ti, struct dek_target *t, const u8 *u
  * options   fence:eio|transport|hold   what a fence answers, until it is changed by ioctl
  *           allow_discards             pass discards, of encrypted ranges too
  *
- * A key is never part of it. START must be 0: one target makes up the whole device.
+ * A key is never part of it. START is 0: one target makes up the whole device.
  */
 static int dek_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 {
@@ -138,10 +138,6 @@ static int dek_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 
 	if (argc < 4) {
 		ti->error = "Need UUID, device, offset and data unit";
-		return -EINVAL;
-	}
-	if (ti->begin) {
-		ti->error = "Must make up the whole device";
 		return -EINVAL;
 	}
 	if (uuid_parse(argv[0], &uuid)) {

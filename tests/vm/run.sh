@@ -1,0 +1,72 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The kernel shim's suites, each in a virtual machine of its own:
+#   run.sh [-b BUILD-FOLDER] [-s SUITE]... [KERNEL]...    kernels 6.1 and 6.12, all of suites/ unless named
+# Prints `ok NAME` and `FAILED NAME` lines; fails when there is one of the latter. VM_KERNELS names the folder of
+# prepared kernels (build/vm).
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+build=$top/build suites=() failures=0
+while getopts b:s: option; do
+    case $option in
+    b) build=$OPTARG ;;
+    s) suites+=("$OPTARG") ;;
+    *) exit 2 ;;
+    esac
+done
+shift $((OPTIND - 1))
+versions=("$@")
+[ ${#versions[@]} -gt 0 ] || versions=(6.1 6.12)
+if [ ${#suites[@]} = 0 ]; then
+    for suite in "$here"/suites/*.sh; do suites+=("$(basename "$suite" .sh)"); done
+fi
+kernels=${VM_KERNELS:-$top/build/vm}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+result() { # NAME RC
+    if [ "$2" = 0 ]; then echo "ok $1"; else echo "FAILED $1"; failures=$((failures + 1)); fi
+}
+
+modules="dm-mod dm-crypt dm-delay dm-flakey dm-zero brd null_blk loop scsi_debug sd_mod aesni-intel xts ecb cbc gcm
+ccm cryptd virtio_pci virtio_blk 9pnet_virtio 9p"
+programs="bash dmsetup fio blockdev losetup blkdiscard fallocate truncate dd cmp $build/tests/shim/shim_conformance
+$build/tests/vm/vm_endpoint"
+
+# The module, built with every warning an error and checked by sparse, and the initramfs.
+prepare() { # VERSION
+    local kernel=$kernels/$1
+    "$here/kernel.sh" "$1" "$kernel" >"$work/$1.log" 2>&1 || { cat "$work/$1.log"; return 1; }
+    "$top/kernel-shim/linux/build.sh" "$kernel/headers" "$kernel/dm-dek" -j2 C=1 DEK_CFLAGS=-Werror \
+        >"$work/$1.log" 2>&1 || { cat "$work/$1.log"; return 1; }
+    if grep -E 'warning:|error:' "$work/$1.log"; then return 1; fi
+    "$here/initramfs.sh" "$kernel" "$kernel/suites.cpio" "$modules" "$programs" >"$work/$1.log" 2>&1 ||
+        { cat "$work/$1.log"; return 1; }
+}
+
+run_suite() { # VERSION SUITE
+    local version=$1 suite=$2 kernel=$kernels/$1 test="$work/$1-$2" start=$SECONDS rc
+    mkdir "$test"
+    cp "$here/guest.sh" "$test/"
+    strip -g -o "$test/dm-dek.ko" "$kernel/dm-dek/dm-dek.ko"
+    # busybox's own shell would run its applets instead of the programs that the suites mean
+    { echo "suite='$version $suite'"; cat "$here/suites/$suite.sh"; } >"$test/suite.sh"
+    echo 'exec bash /t/suite.sh' >"$test/run.sh"
+    "$here/vm.sh" -k "$kernel" -b "$kernel/suites.cpio" -m 2G -t 600 "$test" >"$work/$version-$suite.log" 2>&1
+    rc=$?
+    grep -aE '^(ok|FAILED|    )' "$work/$version-$suite.log" | tr -d '\r'
+    failures=$((failures + $(grep -acE '^FAILED' "$work/$version-$suite.log")))
+    if [ $rc != 0 ]; then tail -n 30 "$work/$version-$suite.log"; fi
+    result "$version $suite ($((SECONDS - start)) s)" $rc
+    rm -r "$test"
+}
+
+for version in "${versions[@]}"; do
+    prepare "$version"
+    rc=$?
+    result "$version builds without a warning" $rc
+    [ $rc = 0 ] || continue
+    for suite in "${suites[@]}"; do run_suite "$version" "$suite"; done
+done
+[ "$failures" = 0 ]

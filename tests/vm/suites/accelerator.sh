@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# An asynchronous driver as engine: cryptd stands in, with a queue of one, so that the backlog is used.
+. /t/guest.sh
+modprobe cryptd cryptd_max_cpu_qlen=1
+modprobe aesni-intel
+load 'accel=cryptd(xts(aes))'
+modprobe dm-delay
+check "the driver is the one asked for" sh -c "vm_endpoint $(uuid_of 0) version | grep -q '^cryptd('"
+check "shim_conformance" sh -c "shim_conformance --shim kernel --use-colour no >/tmp/conformance.log 2>&1 || { cut -c1-200 /tmp/conformance.log | head -n 100; false; }"
+modprobe brd rd_nr=1 rd_size=65536
+dek v 1 65536 /dev/ram0 0 4096
+e 1 map 1 0+65536
+e 1 associate "$key1" 4096 unit 0 0 0+65536 >/dev/null
+check "fio verifies through it" fio --name=v --filename=/dev/mapper/v --rw=randrw --bsrange=4k-256k --bs_unaligned=0 \
+    --ioengine=libaio --iodepth=16 --direct=1 --size=32m --verify=crc32c --verify_fatal=1 --loops=2
+dmsetup create c --table "$(crypt_table 65536 "$key1" 0 /dev/ram0 0 4096 unit)"
+check "it is what dm-crypt reads" cmp /dev/mapper/v /dev/mapper/c
+dmsetup remove c
+dmsetup remove v
+check "the module goes" rmmod dm_dek
+verdict
