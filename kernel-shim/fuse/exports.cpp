@@ -102,7 +102,6 @@ bool Exports::still_serves(const std::vector<Fd>& fuse, const std::string& path)
 
 std::shared_ptr<Volume> Exports::revive(unsigned slot, std::vector<Fd> fds) {
     const Slot& s = table_.at(slot);
-    table_.count_restart(slot);
     auto volume = make_volume(slot, s.config, s.had_map, engine_ops(), settings_.recover_ms);
     const std::string trouble = volume ? resume(volume, std::move(fds)) : "out of memory";
     if (trouble.empty())

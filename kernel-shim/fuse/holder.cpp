@@ -173,8 +173,12 @@ Result<void> Holder::start_worker() {
     return brief_worker();
 }
 
-// A worker that dies meanwhile is seen as such: an error here is not one of ours.
+// A worker that dies meanwhile is seen as such: an error here is not one of ours. Restarts are
+// counted here, as a worker may be killed before it has read the table.
 Result<void> Holder::brief_worker() {
+    for (unsigned slot = 0; slot < table_->size(); slot++)
+        if (table_->used(slot))
+            table_->count_restart(slot);
     auto sent = send_message(socket_.get(), Word::table, 0, {table_->fd(), lock_.get()});
     for (const auto& [slot, fds] : volumes_) {
         std::vector<int> numbers;

@@ -37,7 +37,8 @@ struct Slot {
     dek_ioc_volume config; // count and fence are the present ones
 };
 
-// Threading: one thread of the worker writes; flush_failed() is for any.
+// Threading: one thread of the worker writes, but for count_restart(), the holder's before a worker
+// begins, and flush_failed(), any thread's.
 class VolumeTable {
   public:
     static Result<VolumeTable> create();

@@ -166,6 +166,21 @@ def cannot_be_taken_on():
         shimd.stop()
 
 
+def killed_before_it_serves():
+    """Every worker is counted, also those that were killed before they had begun."""
+    with Shimd() as shimd:
+        shimd.control.create(UUID, "v", shimd.image("v.img", 4 * MIB), SECTORS)
+        for _ in range(5):
+            worker = shimd.worker()
+            os.kill(worker, signal.SIGKILL)
+            wait_until("another worker", lambda old=worker: shimd.worker() not in (None, old))
+        shimd.reopen()
+        restarts = shimd.control.stats(UUID)["restarts"]
+        assert restarts == 5, f"{restarts} restarts counted of 5"
+        shimd.control.remove(UUID)
+        shimd.stop()
+
+
 def flush_failed():
     """A device says once that writes were lost. Every flush says so, until the volume is made anew."""
     with Shimd() as shimd, shimd.slow_disk("slow", 4 * MIB, 1) as (disk, bytes_of):
@@ -218,8 +233,8 @@ def more_reads_than_memory():
 
 
 def main():
-    tests = [kept_out_of_sight, under_way_when_the_connection_ends, cannot_be_taken_on, flush_failed,
-             more_reads_than_memory]
+    tests = [kept_out_of_sight, under_way_when_the_connection_ends, cannot_be_taken_on,
+             killed_before_it_serves, flush_failed, more_reads_than_memory]
     for test in [t for t in tests if t.__name__ in sys.argv[1:]] or tests:
         began = time.monotonic()
         test()
