@@ -47,9 +47,11 @@ Result<volume::Copy> read_header(const std::string& path) {
     });
 }
 
-int prepare(kcmtest::Bench& b, bool with_volume) {
+// A detached volume and the backup of its header; before `recover` the header is gone, before
+// `resize` the disk has grown.
+int prepare(kcmtest::Bench& b, const std::string& what) {
     b.image("disk", 4 * mib);
-    if (!with_volume)
+    if (what == "protect" || what == "key")
         return 0;
     if (auto done = protect(b); !done)
         return told(done);
@@ -62,7 +64,15 @@ int prepare(kcmtest::Bench& b, bool with_volume) {
     std::ofstream(b.folder / "backup")
         .write(reinterpret_cast<const char*>(bytes.data()),
                static_cast<std::streamsize>(bytes.size()));
+    if (what == "recover")
+        return told(b.controller->erase({image(b), {}, true, false}));
+    if (what == "resize")
+        fs::resize_file(image(b), 8 * mib * 512);
     return 0;
+}
+
+Result<VolumePtr> attach(kcmtest::Bench& b) {
+    return b.controller->attach({image(b), {}, false, ShimChoice::automatic, ""});
 }
 
 int restore(kcmtest::Bench& b) {
@@ -74,10 +84,14 @@ int operate(kcmtest::Bench& b, const std::string& what) {
     if (what == "protect")
         return told(protect(b));
     if (what == "attach")
-        return told(b.controller->attach({image(b), {}, false, ShimChoice::automatic, ""}));
+        return told(attach(b));
+    if (what == "resize") {
+        auto v = attach(b);
+        return v ? told(b.controller->resize("data", std::nullopt)) : told(v);
+    }
     if (what == "erase")
         return told(b.controller->erase({image(b), {}, true, false}));
-    if (what == "restore")
+    if (what == "restore" || what == "recover")
         return restore(b);
     if (what == "key")
         return told(b.keys->create("made", 512, {}));
@@ -103,7 +117,7 @@ int check_header(kcmtest::Bench& b, bool& there) {
     there = copy.has_value();
     if (!copy)
         return copy.error().code == Errc::not_found ? 0 : complain(copy.error().reason);
-    return told(b.controller->attach({image(b), {}, false, ShimChoice::automatic, ""}));
+    return told(attach(b));
 }
 
 int answer(bool is_new) {
@@ -122,8 +136,11 @@ int check(kcmtest::Bench& b, const std::string& what) {
     bool there = false;
     if (check_header(b, there) != 0)
         return 1;
-    if (what == "protect")
+    if (what == "protect" || what == "recover")
         return answer(there);
+    if (what == "resize")
+        return there ? answer(b.registry->find("data")->header.size == 7 * mib)
+                     : complain("the header is lost");
     if (what == "attach")
         return there ? answer(recorded) : complain("the header is lost");
     if (what == "erase")
@@ -141,7 +158,7 @@ int main(int argc, char** argv) {
     const std::string what = argv[1];
     kcmtest::Bench b{std::string(argv[2])};
     if (what.rfind("prepare-", 0) == 0)
-        return prepare(b, what != "prepare-protect" && what != "prepare-key");
+        return prepare(b, what.substr(8));
     if (what.rfind("check-", 0) == 0)
         return check(b, what.substr(6));
     return operate(b, what);
