@@ -66,17 +66,27 @@ void ShimWatch::run() {
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
     int pause = 50;
+    std::uint64_t life = 0, cursor = 0;
+    bool first = true;
     do {
         const Fd fd(::open(control_.c_str(), O_RDWR | O_CLOEXEC));
         dek_ioc_version version;
         if (fd && answers(fd.get(), version)) {
             pause = 50;
+            // What came before this program is not news; what a new life of the shim brought before
+            // we found it is, and its numbers begin anew.
+            if (first)
+                read_events(fd.get(), cursor, false);
+            else if (version.life != life)
+                cursor = 0;
+            life = version.life;
             callbacks_.up();
-            serve(fd.get());
+            serve(fd.get(), cursor);
             if (ended_after(0))
                 return;
             callbacks_.down();
         }
+        first = false;
         pause = std::min(pause * 2, 1000);
     } while (!ended_after(pause));
 }
@@ -100,9 +110,8 @@ bool ShimWatch::read_events(int fd, std::uint64_t& cursor, bool announce) {
     return true;
 }
 
-void ShimWatch::serve(int fd) {
-    std::uint64_t cursor = 0;
-    if (!read_events(fd, cursor, false)) // what came before we did is not news
+void ShimWatch::serve(int fd, std::uint64_t& cursor) {
+    if (!read_events(fd, cursor, true))
         return;
     for (;;) {
         pollfd p[2] = {{fd, POLLIN, 0}, {stop_.get(), POLLIN, 0}};

@@ -31,7 +31,7 @@ class ShimWatch {
 
   private:
     void run();
-    void serve(int fd); // until the shim has gone or the watch ends
+    void serve(int fd, std::uint64_t& cursor); // until the shim has gone or the watch ends
     bool read_events(int fd, std::uint64_t& cursor, bool announce); // false: gone
     bool ended_after(int milliseconds);
 

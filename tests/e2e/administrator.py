@@ -5,9 +5,12 @@ that hangs, the wrong key under the right ID, what is not to be had yet. Exit co
 import os
 import signal
 import subprocess
+import sys
 import time
 
-from dekstack import DEKCTL, Dekstack, eventually
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../shim"))
+import client  # noqa: E402
+from dekstack import DEKCTL, Dekstack, eventually  # noqa: E402
 
 MIB = 1 << 20
 
@@ -148,13 +151,23 @@ def events(dek):
     with open(log, "wb") as out:
         follower = subprocess.Popen([DEKCTL, "--socket", dek.socket, "events"], stdout=out, stderr=out)
 
-    def seen(text):
+    def seen(*words):
         with open(log, "rb") as file:
-            return text in file.read()
+            return any(all(word in line for word in words) for line in file)
     try:
         image = dek.image("events.img", 16 * MIB)
         dek.dekctl("protect", image, "--name", "events")
-        eventually("an event", lambda: seen(b"volume-attached"))
+        eventually("an event", lambda: seen(b"volume-attached") and seen(b"association-made"))
+        # What a new worker did before kcmd found it is told, too.
+        dek.kcmd.send_signal(signal.SIGSTOP)
+        dek.kill_worker()
+        control, uuid = client.Control(dek.shim_dir), b"\x5a" * 16
+        control.create(uuid, "another", dek.image("another.img", MIB), MIB // 512)
+        control.associate(uuid, os.urandom(64), [(0, 8)])
+        dek.kcmd.send_signal(signal.SIGCONT)
+        eventually("the new worker's events are told", lambda: seen(b"association-made", uuid.hex()[:8].encode()))
+        control.remove(uuid)
+        control.close()
         dek.kill_kcmd()
         eventually("the loss is told", lambda: seen(b"waiting for it"))
         dek.start_kcmd()
