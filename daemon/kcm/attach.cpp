@@ -70,21 +70,17 @@ Result<void> Controller::check_name_free(const std::string& name) {
     return {};
 }
 
-Result<void> Controller::check_shim(ShimChoice choice, const std::string& policy) {
+Result<std::string> Controller::choose_shim(ShimChoice choice, const std::string& policy) {
     if (choice == ShimChoice::automatic)
         choice = parts_.options.shim;
-    if (choice == ShimChoice::kernel) {
-        if (::access("/dev/dek-control", F_OK) != 0)
-            return fail(
-                Errc::unsupported,
-                "the kernel shim is not there: /dev/dek-control is missing (is dm-dek loaded?)");
-        return fail(Errc::unsupported, "this kcmd serves volumes through the userspace shim only");
-    }
-    auto version = parts_.shim->version();
+    const ShimSite& chosen = choice == ShimChoice::kernel ? parts_.shims.of("kernel")
+                             : choice == ShimChoice::fuse ? parts_.shims.of("fuse")
+                                                          : parts_.shims.preferred();
+    if (choice == ShimChoice::kernel && chosen.kind != "kernel")
+        return fail(Errc::unsupported, "this kcmd knows no kernel shim");
+    auto version = chosen.shim->version();
     if (!version)
         return tl::unexpected(version.error());
-    if (!(version->caps & DEK_CAP_VOLUMES))
-        return fail(Errc::unsupported, "the shim cannot make volumes");
     const bool hardware = version->engines & (DEK_ENGINE_INLINE | DEK_ENGINE_ACCEL);
     if (policy == "never" || (policy == "hardware-only" && !hardware))
         return fail(Errc::unsupported,
@@ -92,7 +88,7 @@ Result<void> Controller::check_shim(ShimChoice choice, const std::string& policy
                                                   : "there is no hardware engine, and "
                                                     "endpoint policy hardware-only") +
                         " asks for dm-crypt, which needs device-mapper under kcmd's control");
-    return {};
+    return chosen.kind;
 }
 
 Result<volume::Header> Controller::authenticated(const SitedHeader& sited) {
@@ -157,9 +153,9 @@ std::vector<keys::KeyInfo> Controller::key_infos(const volume::Header& header) {
 }
 
 Result<void> Controller::check_swap_or_root(const Volume& volume) {
-    if (parts_.backend->kind() != std::string("fuse"))
+    if (volume.shim != "fuse")
         return {};
-    auto fd = parts_.backend->open(volume.node());
+    auto fd = site(volume).backend->open(volume.node());
     if (!fd)
         return tl::unexpected(fd.error());
     auto start = start_of(fd->get(), volume.header.size);
@@ -201,30 +197,29 @@ void Controller::tell(const std::string& event, const Volume& volume) {
 
 Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force, Fd claim) {
     Undo undo;
-    v.shim = parts_.backend->kind();
     // One on a shim that has died would be taken for the new one's.
-    if (auto r = parts_.backend->conceal(v.node(), undo_patience); !r)
+    if (auto r = site(v).backend->conceal(v.node(), undo_patience); !r)
         return r;
     if (auto r = records_.write(record_of(v, false)); !r)
         return r;
     undo.add([&] { records_.remove(v.name); });
     claim.reset();
-    if (auto r = parts_.backend->create(*parts_.shim, v.node()); !r)
+    if (auto r = site(v).backend->create(*site(v).shim, v.node()); !r)
         return r;
     undo.add([&] {
-        if (auto r = parts_.backend->remove(*parts_.shim, v.node(), undo_patience); !r)
+        if (auto r = site(v).backend->remove(*site(v).shim, v.node(), undo_patience); !r)
             log_error("endpoint-not-removed", r.error(), {{"volume", v.name}});
     });
-    if (auto r = establish(*parts_.shim, v.header, keys); !r)
+    if (auto r = establish(*site(v).shim, v.header, keys); !r)
         return r;
     if (!force)
         if (auto r = check_swap_or_root(v); !r)
             return r;
-    auto node = parts_.backend->expose(v.node());
+    auto node = site(v).backend->expose(v.node());
     if (!node)
         return tl::unexpected(node.error());
     v.block_device = *node;
-    undo.add([&] { (void)parts_.backend->conceal(v.node(), undo_patience); });
+    undo.add([&] { (void)site(v).backend->conceal(v.node(), undo_patience); });
     if (auto r = link(v); !r)
         return r;
     undo.add([&] { unlink(v.name); });
@@ -258,8 +253,10 @@ Result<Volume> Controller::examine(const AttachRequest& request, const Device& d
         return tl::unexpected(r.error());
     if (auto r = check_unused(device, parts_.kernel); !r)
         return tl::unexpected(r.error());
-    if (auto r = check_shim(request.shim, seen.endpoint_policy); !r)
-        return tl::unexpected(r.error());
+    auto shim = choose_shim(request.shim, seen.endpoint_policy);
+    if (!shim)
+        return tl::unexpected(shim.error());
+    v.shim = *shim;
     auto header = authenticated(*sited);
     if (!header)
         return tl::unexpected(header.error());

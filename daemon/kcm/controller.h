@@ -13,6 +13,7 @@
 #include "kcm/negotiate.h"
 #include "kcm/options.h"
 #include "kcm/record.h"
+#include "kcm/shims.h"
 #include "kcm/undo.h"
 
 namespace dek::kcm {
@@ -25,8 +26,7 @@ struct ControllerParts {
     std::shared_ptr<KeystoreSeat> seat;
     std::shared_ptr<KeyService> keys;
     std::shared_ptr<Registry> registry;
-    std::unique_ptr<Shim> shim;
-    std::unique_ptr<Backend> backend;
+    Shims shims;
     EventSink event;
     KernelView kernel = {};
     std::vector<std::string> lvm_files = {"/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf"};
@@ -93,11 +93,11 @@ class Controller {
     // the start, when the shim has come back, and when keys may be had again. True: something has
     // to wait and wants another call.
     bool resync();
-    void shim_gone();
+    void shim_gone(const std::string& kind);
     // The states of keys have changed.
     void refresh_keys();
 
-    Shim& shim() { return *parts_.shim; }
+    const Shims& shims() const { return parts_.shims; }
     const ControllerParts& parts() const { return parts_; }
 
   private:
@@ -126,7 +126,8 @@ class Controller {
     Result<volume::Header> read_current(const Device& device, const HeaderQuery& query,
                                         const Uuid& uuid);
     Result<void> check_name_free(const std::string& name);
-    Result<void> check_shim(ShimChoice choice, const std::string& endpoint_policy);
+    // Which one it is to be: its kind.
+    Result<std::string> choose_shim(ShimChoice choice, const std::string& endpoint_policy);
     // `claim` is let go of when the shim is to open the device.
     Result<void> bring_up(Volume& volume, const KeyFinder& keys, bool force, Fd claim);
     Result<void> check_swap_or_root(const Volume& volume);
@@ -158,10 +159,13 @@ class Controller {
     void describe(Volume& volume, const Record& record, const dek_list_entry& endpoint);
     Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
     void settle_node(Volume& volume, const Record& record);
-    std::optional<Record> record_of_stranger(const dek_list_entry& endpoint);
+    bool resync_site(const ShimSite& at, std::vector<Record> records);
+    std::optional<Record> record_of_stranger(const std::string& kind,
+                                             const dek_list_entry& endpoint);
     void release_tokens(const Volume& volume);
     void lost(const Record& record);
 
+    const ShimSite& site(const Volume& volume) const { return parts_.shims.of(volume.shim); }
     std::string link_path(const std::string& name) const {
         return parts_.options.dev_dir + "/" + name;
     }

@@ -12,7 +12,7 @@ namespace dek::kcm {
 
 // What is left of a volume that the shim has lost.
 Result<void> Controller::clear_away(const Volume& v) {
-    if (auto r = parts_.backend->conceal(v.node(), std::chrono::milliseconds(500)); !r)
+    if (auto r = site(v).backend->conceal(v.node(), std::chrono::milliseconds(500)); !r)
         return fail(r.error().code,
                     "what is left of volume " + v.name + " is still in use: " + r.error().reason);
     unlink(v.name);
@@ -30,7 +30,7 @@ Result<void> Controller::check_detached(const Device& device, const std::optiona
     if (!attached)
         return {};
     if (attached->state == VolumeState::down) {
-        auto endpoint = parts_.shim->find(attached->header.uuid);
+        auto endpoint = site(*attached).shim->find(attached->header.uuid);
         if (!endpoint)
             return tl::unexpected(endpoint.error());
         if (!*endpoint)
@@ -45,10 +45,10 @@ Result<void> Controller::detach(const std::string& name, std::chrono::millisecon
     if (!found)
         return fail(Errc::not_found, "no volume named " + name + " is attached");
     const Volume v = *found;
-    if (auto r = parts_.backend->conceal(v.node(), patience); !r)
+    if (auto r = site(v).backend->conceal(v.node(), patience); !r)
         return fail(r.error().code, "volume " + name + " stays attached: " + r.error().reason);
-    if (auto r = parts_.backend->remove(*parts_.shim, v.node(), patience); !r) {
-        if (auto again = parts_.backend->expose(v.node()); !again) {
+    if (auto r = site(v).backend->remove(*site(v).shim, v.node(), patience); !r) {
+        if (auto again = site(v).backend->expose(v.node()); !again) {
             log_error("block-device-lost", again.error(), {{"volume", name}});
         } else if (*again != v.block_device) {
             Volume moved = v;

@@ -11,10 +11,10 @@
 
 namespace dek::kcm {
 
-// What methods work on. `shim` is the calling thread's own.
+// What methods work on. `shims` is the calling thread's own.
 struct MethodContext {
     Controller* controller; // operations thread only
-    Shim* shim;
+    const Shims* shims;
     Registry* registry;
     KeyService* keys;
     KeystoreSeat* seat;

@@ -151,7 +151,10 @@ Result<json> send(MethodContext& c, const Request& r) {
     auto uuid = volume::uuid_of(r.text("uuid"));
     if (!uuid)
         return tl::unexpected(uuid.error());
-    auto talk = Negotiation::begin(*c.shim, *uuid);
+    auto at = c.shims->with_endpoint(*uuid);
+    if (!at)
+        return tl::unexpected(at.error());
+    auto talk = Negotiation::begin(*(*at)->shim, *uuid);
     if (!talk)
         return tl::unexpected(talk.error());
     auto command = command_of(c, r, {talk->endpoint_id(), 1});
@@ -168,10 +171,20 @@ Result<json> send(MethodContext& c, const Request& r) {
 }
 
 Result<json> list_endpoints(MethodContext& c, const Request&) {
-    auto list = c.shim->list();
-    if (!list)
-        return tl::unexpected(list.error());
-    return json{{"endpoints", endpoints_json(*list)}};
+    std::vector<dek_list_entry> all;
+    Result<void> any = fail(Errc::unavailable, "no shim answers");
+    for (const auto& at : c.shims->all()) {
+        auto list = at.shim->list();
+        if (list) {
+            all.insert(all.end(), list->begin(), list->end());
+            any = {};
+        } else if (!any) {
+            any = tl::unexpected(list.error());
+        }
+    }
+    if (!any)
+        return tl::unexpected(any.error());
+    return json{{"endpoints", endpoints_json(all)}};
 }
 
 } // namespace

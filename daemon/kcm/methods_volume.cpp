@@ -10,7 +10,7 @@ namespace {
 Result<json> answer(MethodContext& c, const Result<VolumePtr>& volume) {
     if (!volume)
         return tl::unexpected(volume.error());
-    return volume_json(**volume, *c.shim, c.options->dev_dir);
+    return volume_json(**volume, *c.shims->of((*volume)->shim).shim, c.options->dev_dir);
 }
 
 Result<ShimChoice> shim_of(const Request& r) {
@@ -122,9 +122,9 @@ Result<json> status(MethodContext& c, const Request& r) {
     }
     json list = json::array();
     for (const auto& volume : volumes)
-        list.push_back(volume_json(*volume, *c.shim, c.options->dev_dir));
+        list.push_back(volume_json(*volume, *c.shims->of(volume->shim).shim, c.options->dev_dir));
     return json{{"volumes", std::move(list)},
-                {"shim", shim_json(*c.shim, "fuse")},
+                {"shim", shim_json(c.shims->preferred())},
                 {"keystore", {{"present", c.seat->present()}, {"sealed", c.seat->sealed()}}},
                 {"daemon", {{"version", DEK_VERSION}, {"pid", ::getpid()}, {"since", c.since}}}};
 }
@@ -133,7 +133,7 @@ Result<json> topology(MethodContext& c, const Request& r) {
     const auto volume = c.registry->find(r.text("name"));
     if (!volume)
         return fail(Errc::not_found, "no volume named " + r.text("name") + " is attached");
-    return topology_json(*volume, *c.shim, c.options->dev_dir);
+    return topology_json(*volume, *c.shims->of(volume->shim).shim, c.options->dev_dir);
 }
 
 Result<json> switch_to(MethodContext& c, const Request& r) {

@@ -30,6 +30,7 @@ struct Options {
     Level log_level = Level::info;
 
     std::string shim_path() const { return shim_dir.empty() ? run_dir + "/shim" : shim_dir; }
+    std::string kernel_control = "/dev/dek-control";
     std::string control_file() const { return shim_path() + "/control/control"; }
     std::string socket_path() const { return socket.empty() ? run_dir + "/bus" : socket; }
 };

@@ -9,6 +9,7 @@ namespace dek::kcm {
 struct Controller::Plan {
     Device device;
     Fd claim;              // on the device, from the first check until the shim takes it over
+    std::string shim;      // its kind
     volume::Header header; // keys in the order of their first use
     KeyRing ring;          // material of the keys there are already
     std::optional<std::size_t> new_key; // index of the one to be made

@@ -159,6 +159,7 @@ Result<void> Controller::carry_out(const ProtectRequest& request, Plan& plan, Un
     v.device = plan.device.path;
     v.identity = plan.device.identity();
     v.header_file = plan.header_file;
+    v.shim = plan.shim;
     const auto from_ring = [&](const volume::HeaderKey& key) -> Result<Secret> {
         return plan.ring.at(key.id).clone();
     };

@@ -154,8 +154,10 @@ Result<Controller::Plan> Controller::plan_protect(const ProtectRequest& request)
         return tl::unexpected(usable.error());
     if (auto laid = plan_layout(request, plan); !laid)
         return tl::unexpected(laid.error());
-    if (auto served = check_shim(request.shim, request.endpoint); !served)
-        return tl::unexpected(served.error());
+    auto shim = choose_shim(request.shim, request.endpoint);
+    if (!shim)
+        return tl::unexpected(shim.error());
+    plan.shim = *shim;
     const auto nothing = [](keys::Keystore&) -> Result<void> { return {}; };
     if (auto keystore = parts_.seat->with(nothing); !keystore)
         return tl::unexpected(keystore.error());

@@ -67,7 +67,7 @@ Result<void> Controller::catch_up(Volume& v, const Device& device) {
         return tl::unexpected(now.error());
     if (now->sequence == v.header.sequence)
         return {};
-    auto endpoint = parts_.shim->find(v.header.uuid);
+    auto endpoint = site(v).shim->find(v.header.uuid);
     if (!endpoint || !*endpoint)
         return fail(Errc::unavailable, "the shim does not serve volume " + v.name);
     v.header = *now;
@@ -80,7 +80,7 @@ Result<void> Controller::catch_up(Volume& v, const Device& device) {
 // The endpoint's size and the header. What an endpoint grows by is fenced until a map says more,
 // and can be cut off again until then: so the map comes last, with establish().
 Result<void> Controller::take_size(Volume& v, const Device& device, const volume::Header& next) {
-    if (auto r = parts_.backend->resize(*parts_.shim, v.node(), next.size); !r)
+    if (auto r = site(v).backend->resize(*site(v).shim, v.node(), next.size); !r)
         return r;
     auto written = write_header(v, device, next);
     if (written) {
@@ -93,7 +93,7 @@ Result<void> Controller::take_size(Volume& v, const Device& device, const volume
     if (auto r = catch_up(v, device); !r)
         v.verified = false; // whoever comes next reads it again
     if (!v.verified || v.header.sequence != next.sequence) {
-        if (auto r = parts_.backend->resize(*parts_.shim, v.node(), v.header.size); !r)
+        if (auto r = site(v).backend->resize(*site(v).shim, v.node(), v.header.size); !r)
             log_error("size-not-taken-back", r.error(), {{"volume", v.name}});
         parts_.registry->publish(v);
         return written;
@@ -128,8 +128,8 @@ Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std:
     const auto find_key = [this](const volume::HeaderKey& key) {
         return parts_.keys->material(key);
     };
-    auto keyed = establish(*parts_.shim, v.header, find_key);
-    auto scaled = keyed ? parts_.backend->rescale(v.node()) : keyed;
+    auto keyed = establish(*site(v).shim, v.header, find_key);
+    auto scaled = keyed ? site(v).backend->rescale(v.node()) : keyed;
     if (!scaled)
         v.reason = scaled.error().reason;
     parts_.registry->publish(v);

@@ -46,9 +46,11 @@ void Controller::load_records() {
     }
 }
 
-void Controller::shim_gone() {
+void Controller::shim_gone(const std::string& kind) {
     for (const auto& volume : parts_.registry->all()) {
         Volume v = *volume;
+        if (v.shim != kind)
+            continue;
         v.state = VolumeState::down;
         v.reason = "the shim does not answer";
         parts_.registry->publish(std::move(v));
@@ -64,11 +66,11 @@ void Controller::refresh_keys() {
 }
 
 void Controller::release_tokens(const Volume& v) {
-    auto tokens = parts_.shim->tokens(v.header.uuid);
+    auto tokens = site(v).shim->tokens(v.header.uuid);
     if (!tokens)
         return log_error("tokens-not-listed", tokens.error(), {{"volume", v.name}});
     for (const auto& token : *tokens) {
-        auto released = parts_.shim->release(v.header.uuid, token.token);
+        auto released = site(v).shim->release(v.header.uuid, token.token);
         log(Level::warning, "stale-hold-released",
             {{"volume", v.name},
              {"first", token.first},
@@ -122,31 +124,31 @@ Result<void> Controller::restore_service(Volume& v, const dek_list_entry& endpoi
     };
     Result<void> sized;
     if (endpoint.count != v.header.size) // a resize was cut short
-        sized = parts_.backend->resize(*parts_.shim, v.node(), v.header.size);
+        sized = site(v).backend->resize(*site(v).shim, v.node(), v.header.size);
     if (!sized && endpoint.count < v.header.size)
         return sized;
-    if (auto r = establish(*parts_.shim, v.header, find_key); !r)
+    if (auto r = establish(*site(v).shim, v.header, find_key); !r)
         return r;
-    return sized ? sized : parts_.backend->resize(*parts_.shim, v.node(), v.header.size);
+    return sized ? sized : site(v).backend->resize(*site(v).shim, v.node(), v.header.size);
 }
 
 // The block device and the link. One that has gone from under a volume that was up is reported, not
 // made anew: whoever used it has seen errors.
 void Controller::settle_node(Volume& v, const Record& record) {
-    auto node = parts_.backend->exposed(v.node());
+    auto node = site(v).backend->exposed(v.node());
     if (!node && record.complete) {
         v.state = VolumeState::down;
         v.reason = "its block device is gone; detach it and attach it again";
         return;
     }
-    auto made = parts_.backend->expose(v.node());
+    auto made = site(v).backend->expose(v.node());
     if (!made) {
         v.state = VolumeState::down;
         v.reason = made.error().reason;
         return;
     }
     v.block_device = *made;
-    if (auto r = parts_.backend->rescale(v.node()); !r)
+    if (auto r = site(v).backend->rescale(v.node()); !r)
         log_error("new-size-not-taken", r.error(), {{"volume", v.name}});
     if (auto r = link(v); !r)
         log_error("link-not-made", r.error(), {{"volume", v.name}});
@@ -191,7 +193,7 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     }
     if (!v.verified)
         describe(v, record, *endpoint);
-    const auto node = parts_.backend->exposed(v.node());
+    const auto node = site(v).backend->exposed(v.node());
     v.block_device = node.value_or("");
     v.state = VolumeState::waiting_for_keys;
     v.reason = done.error().reason;
@@ -208,7 +210,8 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
 
 // An endpoint without a record (the run directory was wiped): ours if the device beneath holds its
 // header.
-std::optional<Record> Controller::record_of_stranger(const dek_list_entry& endpoint) {
+std::optional<Record> Controller::record_of_stranger(const std::string& kind,
+                                                     const dek_list_entry& endpoint) {
     Record r;
     r.name = text_of(endpoint.name);
     r.device = text_of(endpoint.device);
@@ -221,25 +224,25 @@ std::optional<Record> Controller::record_of_stranger(const dek_list_entry& endpo
         return std::nullopt;
     r.identity = device->identity();
     r.header_lba = sited->site.lba;
-    r.shim = parts_.backend->kind();
+    r.shim = kind;
     r.complete = false; // so that what is missing of it is made
     return r;
 }
 
-bool Controller::resync() {
-    auto endpoints = parts_.shim->list();
+// True: something has to wait.
+bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
+    auto endpoints = at.shim->list();
     if (!endpoints) {
-        shim_gone();
+        shim_gone(at.kind);
         return false; // the watch tells when it is back
     }
-    auto records = records_.all();
     for (const auto& endpoint : *endpoints) {
         bool ours = false;
         for (const auto& record : records)
             ours = ours || std::memcmp(endpoint.uuid, record.uuid.data(), record.uuid.size()) == 0;
         if (ours)
             continue;
-        if (auto stranger = record_of_stranger(endpoint))
+        if (auto stranger = record_of_stranger(at.kind, endpoint))
             records.push_back(std::move(*stranger));
         else
             log(Level::warning, "endpoint-of-nobody", {{"name", text_of(endpoint.name)}});
@@ -247,6 +250,16 @@ bool Controller::resync() {
     bool waiting = false;
     for (const auto& record : records)
         waiting = resync_volume(record, *endpoints) || waiting;
+    return waiting;
+}
+
+bool Controller::resync() {
+    bool waiting = false;
+    for (const auto& at : parts_.shims.all()) {
+        auto records = records_.all();
+        std::erase_if(records, [&](const Record& r) { return r.shim != at.kind; });
+        waiting = resync_site(at, std::move(records)) || waiting;
+    }
     return waiting;
 }
 

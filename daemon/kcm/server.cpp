@@ -12,6 +12,8 @@
 #include "kcm/bus.h"
 #include "kcm/events.h"
 #include "kcm/fuse_volume.h"
+#include "kcm/kernel_volume.h"
+#include "kcm/kernel_watch.h"
 #include "kcm/worker.h"
 
 namespace dek::kcm {
@@ -66,6 +68,21 @@ sd_event* new_loop() {
     return loop;
 }
 
+// The kernel's is there or not; the userspace one may be restarting.
+Shims shims_of(const Options& options, std::chrono::milliseconds patience) {
+    std::vector<ShimSite> sites;
+    sites.push_back({"kernel",
+                     std::make_unique<Shim>(
+                         std::make_unique<ControlFile>(options.kernel_control, "is dm-dek loaded?"),
+                         std::chrono::milliseconds(0)),
+                     std::make_unique<KernelVolumes>()});
+    sites.push_back(
+        {"fuse",
+         std::make_unique<Shim>(std::make_unique<ControlFile>(options.control_file()), patience),
+         std::make_unique<FuseVolumes>(options.shim_path(), options.recover)});
+    return Shims(std::move(sites));
+}
+
 } // namespace
 
 // Members in the order in which they may refer to one another; the threads end first.
@@ -81,6 +98,7 @@ struct Server::Impl {
     void arm_expiry();
     void retry_later();
     void on_shim_event(const dek_event& event);
+    ShimWatch::Callbacks watch_of(const char* kind);
     Result<void> open_bus();
     static int on_expiry(sd_event_source*, std::uint64_t, void* self);
     static int on_retry(sd_event_source*, std::uint64_t, void* self);
@@ -91,7 +109,7 @@ struct Server::Impl {
     std::shared_ptr<KeystoreSeat> seat;
     std::shared_ptr<KeyService> keys;
     std::shared_ptr<Registry> registry = std::make_shared<Registry>();
-    std::unique_ptr<Shim> inquiry_shim;
+    std::unique_ptr<Shims> inquiry_shims;
     std::unique_ptr<Controller> controller;
     MethodContext operation_context{};
     MethodContext inquiry_context{};
@@ -102,26 +120,24 @@ struct Server::Impl {
     std::unique_ptr<Worker> operations;
     std::unique_ptr<Worker> inquiries;
     std::unique_ptr<ShimWatch> watch;
+    std::unique_ptr<KernelWatch> kernel_watch;
 };
 
 Server::Impl::Impl(Options o) : options(std::move(o)) {
-    const std::string control = options.control_file();
     seat = std::make_shared<KeystoreSeat>(options.state_dir + "/keystore.db");
     keys = std::make_shared<KeyService>(
         make_seat_provider(seat),
         KeyLimits{options.cache_lifetime, options.cache_keys, options.provider_timeout});
-    inquiry_shim = std::make_unique<Shim>(std::make_unique<ControlFile>(control),
-                                          std::chrono::milliseconds(500));
+    inquiry_shims = std::make_unique<Shims>(shims_of(options, std::chrono::milliseconds(500)));
     ControllerParts parts{options,
                           seat,
                           keys,
                           registry,
-                          std::make_unique<Shim>(std::make_unique<ControlFile>(control)),
-                          std::make_unique<FuseVolumes>(options.shim_path(), options.recover),
+                          shims_of(options, std::chrono::seconds(5)),
                           [this](json event) { announce(std::move(event)); }};
     controller = std::make_unique<Controller>(std::move(parts));
     inquiry_context = {nullptr,
-                       inquiry_shim.get(),
+                       inquiry_shims.get(),
                        registry.get(),
                        keys.get(),
                        seat.get(),
@@ -131,7 +147,7 @@ Server::Impl::Impl(Options o) : options(std::move(o)) {
                        [this] { inbox.post([this] { resync(); }); }};
     operation_context = inquiry_context;
     operation_context.controller = controller.get();
-    operation_context.shim = &controller->shim();
+    operation_context.shims = &controller->shims();
     bus = std::make_unique<Bus>(loop.get(),
                                 [this](std::unique_ptr<Call> call) { dispatch(std::move(call)); });
     sd_event_add_time(loop.get(), &expiry, CLOCK_MONOTONIC, UINT64_MAX, 0, on_expiry, this);
@@ -142,6 +158,7 @@ Server::Impl::Impl(Options o) : options(std::move(o)) {
 
 Server::Impl::~Impl() {
     watch.reset();
+    kernel_watch.reset();
     operations.reset();
     inquiries.reset();
     sd_event_source_unref(expiry);
@@ -251,6 +268,22 @@ void Server::Impl::after_operation() {
     arm_expiry();
 }
 
+ShimWatch::Callbacks Server::Impl::watch_of(const char* kind) {
+    ShimWatch::Callbacks callbacks;
+    callbacks.event = [this](const dek_event& event) { on_shim_event(event); };
+    callbacks.up = [this, kind] {
+        log(Level::notice, "shim-up", {{"shim", kind}});
+        announce({{"event", "shim-up"}, {"shim", kind}});
+        inbox.post([this] { resync(); });
+    };
+    callbacks.down = [this, kind] {
+        log(Level::warning, "shim-down", {{"shim", kind}});
+        announce({{"event", "shim-down"}, {"shim", kind}});
+        operations->post([this, kind] { controller->shim_gone(kind); });
+    };
+    return callbacks;
+}
+
 Result<void> Server::Impl::open_bus() {
     if (!options.socket.empty())
         return bus->listen(options.socket_path());
@@ -276,19 +309,8 @@ Result<void> Server::start() {
     if (auto bus = s.open_bus(); !bus)
         return bus;
     s.resync();
-    ShimWatch::Callbacks callbacks;
-    callbacks.event = [&s](const dek_event& event) { s.on_shim_event(event); };
-    callbacks.up = [&s] {
-        log(Level::notice, "shim-up");
-        s.announce({{"event", "shim-up"}});
-        s.inbox.post([&s] { s.resync(); });
-    };
-    callbacks.down = [&s] {
-        log(Level::warning, "shim-down");
-        s.announce({{"event", "shim-down"}});
-        s.operations->post([&s] { s.controller->shim_gone(); });
-    };
-    s.watch = std::make_unique<ShimWatch>(s.options.control_file(), std::move(callbacks));
+    s.watch = std::make_unique<ShimWatch>(s.options.control_file(), s.watch_of("fuse"));
+    s.kernel_watch = std::make_unique<KernelWatch>(s.watch_of("kernel"));
     return {};
 }
 

@@ -100,6 +100,11 @@ int Shim::call_patiently(unsigned long request, void* argument) {
     }
 }
 
+tl::unexpected<Error> Shim::no_answer(const std::string& what) const {
+    return fail(Errc::unavailable,
+                what + ": the shim does not answer (" + transport_->hint() + ")");
+}
+
 Result<void> Shim::call(unsigned long request, void* argument, const std::string& what) {
     const int error = call_patiently(request, argument);
     if (error == 0)
@@ -107,7 +112,7 @@ Result<void> Shim::call(unsigned long request, void* argument, const std::string
     if (error == ENOTTY)
         return fail(Errc::unsupported, what + ": this shim does not have the call");
     if (error == ENOTCONN)
-        return fail(Errc::unavailable, what + ": the shim does not answer (is dek-shimd running?)");
+        return no_answer(what);
     return fail_errno(error, what);
 }
 
@@ -156,7 +161,7 @@ Result<void> Shim::map_page(dek_ioc_map& page) {
         error = call_patiently(DEK_IOC_MAP, &page);
     const std::string what = "giving the shim the map of the volume";
     if (error == ENOTCONN)
-        return fail(Errc::unavailable, what + ": the shim does not answer (is dek-shimd running?)");
+        return no_answer(what);
     return error == 0 ? Result<void>() : fail_errno(error, what);
 }
 

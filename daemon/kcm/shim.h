@@ -26,17 +26,21 @@ class ShimTransport {
     virtual ~ShimTransport() = default;
     virtual int connect() = 0;                                   // afresh; 0 or errno
     virtual int call(unsigned long request, void* argument) = 0; // 0 or errno; ENOTCONN: gone
+    // A question for whoever meets one that does not answer.
+    virtual const char* hint() const { return "is dek-shimd running?"; }
 };
 
 class ControlFile : public ShimTransport {
   public:
-    explicit ControlFile(std::string path) : path_(std::move(path)) {}
+    explicit ControlFile(std::string path, const char* hint = "is dek-shimd running?")
+        : path_(std::move(path)), hint_(hint) {}
     int connect() override;
     int call(unsigned long request, void* argument) override;
-    int fd() const { return fd_.get(); }
+    const char* hint() const override { return hint_; }
 
   private:
     std::string path_;
+    const char* hint_;
     Fd fd_;
 };
 
@@ -80,6 +84,7 @@ class Shim {
                        void* argument); // 0 or errno; ENOTCONN: nobody answers
     // `what` begins the sentence of a failure.
     Result<void> call(unsigned long request, void* argument, const std::string& what);
+    tl::unexpected<Error> no_answer(const std::string& what) const;
     Result<void> map_page(dek_ioc_map& page);
 
     std::unique_ptr<ShimTransport> transport_;

@@ -188,12 +188,12 @@ json volume_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
     return j;
 }
 
-json shim_json(Shim& shim, const std::string& kind) {
-    auto v = shim.version();
+json shim_json(const ShimSite& site) {
+    auto v = site.shim->version();
     if (!v)
-        return {{"kind", kind},      {"build", ""},     {"engine", ""}, {"engines", json::array()},
+        return {{"kind", site.kind}, {"build", ""},     {"engine", ""}, {"engines", json::array()},
                 {"takeover", false}, {"life", nullptr}, {"up", false}};
-    return {{"kind", v->kind == DEK_SHIM_KERNEL ? "kernel" : "fuse"},
+    return {{"kind", site.kind},
             {"build", text_of(v->build)},
             {"engine", text_of(v->engine_name)},
             {"engines", engines_json(v->engines)},

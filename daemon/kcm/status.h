@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kcm/key_service.h"
-#include "kcm/shim.h"
+#include "kcm/shims.h"
 #include "kcm/volume.h"
 
 namespace dek::kcm {
@@ -17,7 +17,7 @@ json handle_json(std::uint64_t handle); // handles are small; one beyond 2^53 co
 
 // With what the shim says of it now, where it answers.
 json volume_json(const Volume& volume, Shim& shim, const std::string& dev_dir);
-json shim_json(Shim& shim, const std::string& kind);
+json shim_json(const ShimSite& site);
 json endpoints_json(const std::vector<dek_list_entry>& endpoints);
 json key_json(const keys::KeyInfo& info, const std::string& provider);
 json engines_json(std::uint32_t engines);

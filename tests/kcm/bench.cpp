@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench.h"
 
+#include "kcm/kernel_volume.h"
+
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -84,14 +86,20 @@ void Bench::restart(const Wrap& wrap) {
     registry = std::make_shared<Registry>();
     auto its_backend = std::make_unique<CoreBackend>(folder.path());
     backend = its_backend.get();
-    ControllerParts parts{options,
-                          seat,
-                          keys,
-                          registry,
-                          std::make_unique<Shim>(std::make_unique<CoreTransport>(shim),
-                                                 std::chrono::milliseconds(100)),
-                          std::move(its_backend),
-                          [this](nlohmann::json event) { events.push_back(std::move(event)); }};
+    std::vector<ShimSite> sites;
+    sites.push_back({"kernel", // which is not there
+                     std::make_unique<Shim>(
+                         std::make_unique<ControlFile>(folder / "control", "is dm-dek loaded?"),
+                         std::chrono::milliseconds(0)),
+                     std::make_unique<KernelVolumes>()});
+    sites.push_back({"fuse",
+                     std::make_unique<Shim>(std::make_unique<CoreTransport>(shim),
+                                            std::chrono::milliseconds(100)),
+                     std::move(its_backend)});
+    ControllerParts parts{
+        options, seat, keys, registry, Shims(std::move(sites)), [this](nlohmann::json event) {
+            events.push_back(std::move(event));
+        }};
     parts.lvm_files = {folder / "lvm.conf"};
     controller = std::make_unique<Controller>(std::move(parts));
     controller->load_records();

@@ -79,7 +79,7 @@ TEST_CASE("detach undoes attach, and attach brings back the same volume") {
     const auto v = protected_volume(b);
     REQUIRE(b.controller->detach("data", patience));
     CHECK(b.registry->all().empty());
-    CHECK(b.controller->shim().list()->empty());
+    CHECK(b.controller->shims().all().back().shim->list()->empty());
     CHECK_FALSE(fs::is_symlink(b.folder / "dev/data"));
     CHECK(fs::is_empty(b.folder / "run/volumes"));
     auto again = b.controller->attach(attach_request(v->device));
@@ -105,7 +105,7 @@ TEST_CASE("a volume in use stays attached") {
     REQUIRE_FALSE(done);
     CHECK(done.error().code == Errc::busy);
     CHECK(b.fingerprint() == before);
-    CHECK(*is_established(b.controller->shim(), v->header));
+    CHECK(*is_established(*b.controller->shims().all().back().shim, v->header));
 }
 
 TEST_CASE("a header that is not what it should be is not attached") {
@@ -119,7 +119,7 @@ TEST_CASE("a header that is not what it should be is not attached") {
         INFO(done.error().reason);
         CHECK(done.error().code == code);
         CHECK(b.fingerprint() == before);
-        CHECK(b.controller->shim().list()->empty());
+        CHECK(b.controller->shims().all().back().shim->list()->empty());
     };
     SECTION("none") {
         REQUIRE(b.controller->erase({v->device, {}, true, false}));
@@ -196,7 +196,7 @@ TEST_CASE("swap on the userspace shim asks for force") {
     REQUIRE_FALSE(done);
     CHECK(done.error().code == Errc::refused);
     CHECK(done.error().reason.find("swap") != std::string::npos);
-    CHECK(b.controller->shim().list()->empty());
+    CHECK(b.controller->shims().all().back().shim->list()->empty());
     CHECK(b.controller->attach(attach_request(v->device, true)));
 }
 
@@ -272,53 +272,56 @@ TEST_CASE("a restarted kcmd with a sealed keystore waits, touches nothing, and g
     CHECK(b.controller->resync());
     CHECK(b.registry->find("data")->state == VolumeState::waiting_for_keys);
     CHECK(b.registry->find("data")->reason.find("seal") != std::string::npos);
-    CHECK(b.controller->shim().list()->front().map_generation == 0);
-    auto told = volume_json(*b.registry->find("data"), b.controller->shim(), "/dev/dek");
+    CHECK(b.controller->shims().all().back().shim->list()->front().map_generation == 0);
+    auto told = volume_json(*b.registry->find("data"), *b.controller->shims().all().back().shim,
+                            "/dev/dek");
     CHECK(told["state"] == "waiting-for-keys");
     b.shim->recovered();
-    told = volume_json(*b.registry->find("data"), b.controller->shim(), "/dev/dek");
+    told = volume_json(*b.registry->find("data"), *b.controller->shims().all().back().shim,
+                       "/dev/dek");
     CHECK(told["state"] == "fenced");
     CHECK(told["reason"].get<std::string>().find("seal") != std::string::npos);
     REQUIRE(b.seat->with([](keys::Keystore& store) { return store.unseal_automatically(); }));
     CHECK_FALSE(b.controller->resync());
     CHECK(b.registry->find("data")->state == VolumeState::up);
-    CHECK(*is_established(b.controller->shim(), v->header));
+    CHECK(*is_established(*b.controller->shims().all().back().shim, v->header));
 }
 
 TEST_CASE(
     "a restarted kcmd tells of a volume that the shim goes on with though no key can be had") {
     Bench b;
     const auto v = protected_volume(b, "80-4095,8192-16383");
-    const auto before = volume_json(*v, b.controller->shim(), "/dev/dek");
-    const auto drawn = topology_json(*v, b.controller->shim(), "/dev/dek");
+    const auto before = volume_json(*v, *b.controller->shims().all().back().shim, "/dev/dek");
+    const auto drawn = topology_json(*v, *b.controller->shims().all().back().shim, "/dev/dek");
     b.restart();
     seal(b);
     CHECK(b.controller->resync()); // once more later
     const auto back = b.registry->find("data");
     CHECK_FALSE(back->verified);
-    auto now = volume_json(*back, b.controller->shim(), "/dev/dek");
+    auto now = volume_json(*back, *b.controller->shims().all().back().shim, "/dev/dek");
     CHECK(now["state"] == "up");
     CHECK(now["reason"].get<std::string>().find("seal") != std::string::npos);
     for (const char* same : {"size", "offset", "encrypted_blocks", "plain_blocks", "data_unit",
                              "logical_block", "associations", "block_device", "place"})
         CHECK(now[same] == before[same]);
     CHECK(now["keys"].size() == 1);
-    CHECK(*topology_json(*back, b.controller->shim(), "/dev/dek") == *drawn);
+    CHECK(*topology_json(*back, *b.controller->shims().all().back().shim, "/dev/dek") == *drawn);
     // Nothing is done by a header that is not verified.
     CHECK(b.controller->resize("data", std::nullopt).error().code == Errc::unavailable);
     REQUIRE(b.seat->with([](keys::Keystore& store) { return store.unseal_automatically(); }));
     CHECK_FALSE(b.controller->resync());
     CHECK(b.registry->find("data")->verified);
-    CHECK(volume_json(*b.registry->find("data"), b.controller->shim(), "/dev/dek")["reason"] == "");
+    CHECK(volume_json(*b.registry->find("data"), *b.controller->shims().all().back().shim,
+                      "/dev/dek")["reason"] == "");
 }
 
 TEST_CASE("the shim restarts: every volume has its map and keys again") {
     Bench b;
     const auto v = protected_volume(b, "0-4095,8192-");
     b.shim->restart();
-    CHECK_FALSE(*is_established(b.controller->shim(), v->header));
+    CHECK_FALSE(*is_established(*b.controller->shims().all().back().shim, v->header));
     CHECK_FALSE(b.controller->resync());
-    CHECK(*is_established(b.controller->shim(), v->header));
+    CHECK(*is_established(*b.controller->shims().all().back().shim, v->header));
     CHECK(b.shim->keys[0] == b.shim->keys[1]);
 }
 
@@ -357,7 +360,7 @@ TEST_CASE("an endpoint whose making was cut short is finished; a record without 
         CHECK_FALSE(b.controller->resync());
         CHECK(b.registry->find("data")->state == VolumeState::up);
         CHECK(fs::is_symlink(b.folder / "dev/data"));
-        CHECK(*is_established(b.controller->shim(), v->header));
+        CHECK(*is_established(*b.controller->shims().all().back().shim, v->header));
     }
     SECTION("no endpoint yet") {
         b.shim->die();
@@ -405,10 +408,10 @@ TEST_CASE("holds that a dead kcmd left behind are lifted") {
     Bench b;
     const auto v = protected_volume(b);
     REQUIRE(b.shim->quiesce(v->header.uuid, 2048, 80) != 0);
-    REQUIRE(b.controller->shim().tokens(v->header.uuid)->size() == 1);
+    REQUIRE(b.controller->shims().all().back().shim->tokens(v->header.uuid)->size() == 1);
     b.restart();
     b.controller->resync();
-    CHECK(b.controller->shim().tokens(v->header.uuid)->empty());
+    CHECK(b.controller->shims().all().back().shim->tokens(v->header.uuid)->empty());
 }
 
 TEST_CASE("a header that was edited while the shim served it is not followed") {
@@ -425,7 +428,7 @@ TEST_CASE("a header that was edited while the shim served it is not followed") {
     b.shim->restart();
     b.controller->resync();
     CHECK(b.registry->find("data")->state != VolumeState::up);
-    CHECK(b.controller->shim().list()->front().map_generation == 0);
+    CHECK(b.controller->shims().all().back().shim->list()->front().map_generation == 0);
 }
 
 TEST_CASE("a volume grows with its device, encrypted to its end, and a cut is refused") {
@@ -437,8 +440,8 @@ TEST_CASE("a volume grows with its device, encrypted to its end, and a cut is re
     CHECK((*grown)->header.size == 31 * mib);
     CHECK((*grown)->header.sequence == 2);
     CHECK((*grown)->header.ranges.back().lbas.count == 31 * mib - 8192);
-    CHECK(*is_established(b.controller->shim(), (*grown)->header));
-    CHECK(b.controller->shim().list()->front().count == 31 * mib);
+    CHECK(*is_established(*b.controller->shims().all().back().shim, (*grown)->header));
+    CHECK(b.controller->shims().all().back().shim->list()->front().count == 31 * mib);
     CHECK(b.controller->resize("data", 16384).error().code == Errc::refused);
     CHECK(b.controller->resize("data", 31 * mib + 8).error().code == Errc::invalid_argument);
     CHECK(b.controller->resize("data", 31 * mib - 1).error().code == Errc::invalid_argument);
@@ -463,7 +466,7 @@ TEST_CASE("a header's backup is put back, and not while the volume is attached")
 TEST_CASE("topology names every LBA once") {
     Bench b;
     const auto v = protected_volume(b, "80-4095,8192-16383");
-    auto j = topology_json(*v, b.controller->shim(), "/dev/dek");
+    auto j = topology_json(*v, *b.controller->shims().all().back().shim, "/dev/dek");
     REQUIRE(j);
     std::uint64_t next = 0;
     for (const auto& range : (*j)["ranges"]) {

@@ -33,7 +33,7 @@ void check_refused(Bench& b, const ProtectRequest& r, Errc code, const std::stri
     CHECK(done.error().reason.find(word) != std::string::npos);
     CHECK(b.fingerprint() == before);
     CHECK(b.registry->find(r.name) == nullptr);
-    CHECK(b.controller->shim().list()->empty());
+    CHECK(b.controller->shims().all().back().shim->list()->empty());
 }
 
 // A swap header blkid knows.
@@ -63,7 +63,7 @@ TEST_CASE("protect writes a header, makes a key and brings the volume up") {
     CHECK(fs::read_symlink(b.folder / "dev/data") == (*v)->block_device);
     CHECK(fs::exists(b.folder / "run/volumes/data.json"));
     CHECK(b.events_text() == "volume-attached ");
-    CHECK(*is_established(b.controller->shim(), (*v)->header));
+    CHECK(*is_established(*b.controller->shims().all().back().shim, (*v)->header));
     auto found = find_header(*open_device(image, Access::read), {}, Access::read);
     REQUIRE(found);
     CHECK(found->found.a == volume::CopyState::valid);
@@ -81,7 +81,7 @@ TEST_CASE("the document's example: in place, header at 1024, two ranges") {
     REQUIRE(v);
     CHECK((*v)->header.offset == 0);
     CHECK((*v)->header.size == 20480);
-    auto ranges = b.controller->shim().ranges((*v)->header.uuid);
+    auto ranges = b.controller->shims().all().back().shim->ranges((*v)->header.uuid);
     REQUIRE(ranges);
     REQUIRE(ranges->size() == 3);
     CHECK((*ranges)[0].first == 1024);
@@ -198,7 +198,7 @@ TEST_CASE("what is asked for has to make sense") {
     }
     SECTION("the kernel shim, which is not there") {
         r.shim = ShimChoice::kernel;
-        check_refused(b, r, Errc::unsupported, "/dev/dek-control");
+        check_refused(b, r, Errc::unavailable, "is dm-dek loaded?");
     }
     SECTION("hardware only, without hardware") {
         r.endpoint = "hardware-only";
@@ -370,7 +370,7 @@ TEST_CASE("a failure after the header takes everything back and names the key th
         CHECK_FALSE(b.controller->protect(r));
         CHECK(b.fingerprint() == with_key);
     }
-    CHECK(b.controller->shim().list()->empty());
+    CHECK(b.controller->shims().all().back().shim->list()->empty());
     CHECK_FALSE(fs::exists(b.folder / "run/volumes/data.json"));
     CHECK_FALSE(fs::is_symlink(b.folder / "dev/data"));
     b.shim->associates_left = ~0u;
@@ -432,5 +432,5 @@ TEST_CASE("a provider that hangs costs the deadline and changes nothing") {
     CHECK((attached.error().code == Errc::timeout || attached.error().code == Errc::unavailable));
     CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(3));
     CHECK(b.fingerprint() == before);
-    CHECK(b.controller->shim().list()->empty());
+    CHECK(b.controller->shims().all().back().shim->list()->empty());
 }

@@ -44,8 +44,8 @@ void check_of_one_mind(Bench& b) {
     const auto there = on_medium(v->device);
     CHECK(v->header.sequence == there.sequence);
     CHECK(v->header.size == there.size);
-    CHECK(b.controller->shim().list()->front().count == there.size);
-    CHECK(*is_established(b.controller->shim(), there));
+    CHECK(b.controller->shims().all().back().shim->list()->front().count == there.size);
+    CHECK(*is_established(*b.controller->shims().all().back().shim, there));
 }
 
 // The n-th of `calls` on this file fails once.
@@ -146,7 +146,7 @@ TEST_CASE("a resize that was cut short is finished by the next kcmd") {
         });
     }
     SECTION("the endpoint had grown, the header not") {
-        REQUIRE(b.controller->shim().volume_resize(v->header.uuid, 31 * mib));
+        REQUIRE(b.controller->shims().all().back().shim->volume_resize(v->header.uuid, 31 * mib));
     }
     b.restart();
     CHECK_FALSE(b.controller->resync());

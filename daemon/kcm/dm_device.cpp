@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kcm/dm_device.h"
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <memory>
+#include <thread>
+
+#include <libdevmapper.h>
+
+#include "base/log.h"
+
+namespace dek::kcm {
+namespace {
+
+// What libdevmapper would print goes to the log, where nobody is confused by it.
+void take_message(int level, const char*, int, int, const char* format, ...) {
+    if ((level & 7) > 4) // notices and debugging
+        return;
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    std::vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    log(Level::debug, "device-mapper", {{"message", text}});
+}
+
+struct TaskDeleter {
+    void operator()(dm_task* task) const { dm_task_destroy(task); }
+};
+using Task = std::unique_ptr<dm_task, TaskDeleter>;
+
+Task new_task(int type) {
+    static const bool once = [] {
+        dm_log_with_errno_init(take_message);
+        return true;
+    }();
+    (void)once;
+    return Task(dm_task_create(type));
+}
+
+tl::unexpected<Error> failed(dm_task* task, const std::string& what) {
+    const int error = task ? dm_task_get_errno(task) : ENOMEM;
+    return fail_errno(error ? error : EINVAL, what);
+}
+
+Task named_task(int type, const std::string& name) {
+    Task task = new_task(type);
+    if (task && !dm_task_set_name(task.get(), name.c_str()))
+        task.reset();
+    return task;
+}
+
+bool add_table(dm_task* task, const std::vector<DmTarget>& table) {
+    for (const auto& t : table)
+        if (!dm_task_add_target(task, t.first, t.count, t.type.c_str(), t.parameters.c_str()))
+            return false;
+    return true;
+}
+
+// A task that makes the kernel send an event, and udev's answer to it.
+Result<void> run_and_settle(dm_task* task, std::uint16_t udev_flags, const std::string& what) {
+    std::uint32_t cookie = 0;
+    if (!dm_task_set_cookie(task, &cookie, udev_flags))
+        return fail(Errc::internal, what + ": no semaphore to wait for udev");
+    const bool ran = dm_task_run(task) != 0;
+    const int error = dm_task_get_errno(task);
+    dm_udev_wait(cookie);
+    dm_task_update_nodes();
+    return ran ? Result<void>() : Result<void>(fail_errno(error ? error : EINVAL, what));
+}
+
+Result<void> suspend(const std::string& name) {
+    const Task task = named_task(DM_DEVICE_SUSPEND, name);
+    if (!task || !dm_task_run(task.get()))
+        return failed(task.get(), "device " + name + " cannot be suspended");
+    return {};
+}
+
+Result<void> resume(const std::string& name, std::uint16_t udev_flags) {
+    const Task task = named_task(DM_DEVICE_RESUME, name);
+    const std::string what = "device " + name + " cannot be resumed";
+    return task ? run_and_settle(task.get(), udev_flags, what) : failed(nullptr, what);
+}
+
+Result<void> load(const std::string& name, const std::vector<DmTarget>& table, bool read_only) {
+    const Task task = named_task(DM_DEVICE_RELOAD, name);
+    if (!task || !add_table(task.get(), table) || (read_only && !dm_task_set_ro(task.get())) ||
+        !dm_task_run(task.get()))
+        return failed(task.get(), "device " + name + " does not take its table");
+    return {};
+}
+
+void clear_table(const std::string& name) {
+    if (const Task task = named_task(DM_DEVICE_CLEAR, name))
+        dm_task_run(task.get());
+}
+
+constexpr std::uint16_t hidden_flags = DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG |
+                                       DM_UDEV_DISABLE_DISK_RULES_FLAG |
+                                       DM_UDEV_DISABLE_OTHER_RULES_FLAG;
+
+} // namespace
+
+Result<std::optional<DmInfo>> dm_find(const std::string& uuid) {
+    const Task task = new_task(DM_DEVICE_INFO);
+    dm_info info;
+    if (!task || !dm_task_set_uuid(task.get(), uuid.c_str()) || !dm_task_run(task.get()) ||
+        !dm_task_get_info(task.get(), &info)) {
+        if (task && dm_task_get_errno(task.get()) == ENXIO)
+            return std::optional<DmInfo>();
+        return failed(task.get(), "asking device-mapper for " + uuid);
+    }
+    if (!info.exists)
+        return std::optional<DmInfo>();
+    const char* name = dm_task_get_name(task.get());
+    return DmInfo{name ? name : "",     "/dev/dm-" + std::to_string(info.minor),
+                  info.open_count,      info.suspended != 0,
+                  info.live_table != 0, info.read_only != 0};
+}
+
+Result<void> dm_create(const DmCreate& create) {
+    const Task task = named_task(DM_DEVICE_CREATE, create.name);
+    const std::string what = "device " + create.name + " cannot be made";
+    if (!task || !dm_task_set_uuid(task.get(), create.uuid.c_str()) ||
+        !add_table(task.get(), create.table) || (create.read_only && !dm_task_set_ro(task.get())))
+        return failed(nullptr, what);
+    const auto made = run_and_settle(task.get(), create.hidden ? hidden_flags : 0, what);
+    if (!made && made.error().code == Errc::busy)
+        return fail(Errc::exists, what + ": the name or its UUID is in use");
+    return made;
+}
+
+Result<void> dm_rename(const std::string& from, const std::string& to) {
+    const Task task = named_task(DM_DEVICE_RENAME, from);
+    const std::string what = "device " + from + " cannot become " + to;
+    if (!task || !dm_task_set_newname(task.get(), to.c_str()))
+        return failed(nullptr, what);
+    return run_and_settle(task.get(), 0, what);
+}
+
+Result<void> dm_replace(const std::string& name, const std::vector<DmTarget>& table,
+                        bool read_only) {
+    if (auto r = load(name, table, read_only); !r)
+        return r;
+    if (auto r = suspend(name); !r) {
+        clear_table(name);
+        return r;
+    }
+    auto done = resume(name, 0);
+    if (!done) { // the new table was refused; the old one is still there
+        clear_table(name);
+        if (auto back = resume(name, 0); !back)
+            return fail(done.error().code,
+                        done.error().reason + "; " + back.error().reason + ": it stays suspended");
+    }
+    return done;
+}
+
+Result<void> dm_remove(const std::string& name, std::chrono::milliseconds patience) {
+    const auto until = std::chrono::steady_clock::now() + patience;
+    for (;;) {
+        const Task task = named_task(DM_DEVICE_REMOVE, name);
+        if (!task)
+            return failed(nullptr, "device " + name + " cannot be removed");
+        const auto done = run_and_settle(task.get(), 0, "device " + name + " cannot be removed");
+        if (done || done.error().code == Errc::not_found)
+            return {};
+        if (done.error().code != Errc::busy || std::chrono::steady_clock::now() >= until)
+            return done;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+}
+
+std::optional<std::vector<std::string>> dm_target_types() {
+    const Task task = new_task(DM_DEVICE_LIST_VERSIONS);
+    if (!task || !dm_task_run(task.get()))
+        return std::nullopt;
+    std::vector<std::string> types;
+    dm_versions* version = dm_task_get_versions(task.get());
+    while (version) {
+        types.emplace_back(version->name);
+        if (!version->next)
+            break;
+        version = reinterpret_cast<dm_versions*>(reinterpret_cast<char*>(version) + version->next);
+    }
+    return types;
+}
+
+} // namespace dek::kcm
