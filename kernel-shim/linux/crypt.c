@@ -85,10 +85,7 @@ void dek_crypt_begin(struct dek_io *io)
 	c->source = io->piece;
 	c->done = 0;
 	c->run.count = 0;
-	c->scattered = false;
 	c->theirs = NULL;
-	sg_init_table(c->in, 1);
-	sg_init_table(&c->out, 1);
 	skcipher_request_set_tfm(request, dek_engine_cipher(io->association));
 	skcipher_request_set_callback(request, CRYPTO_TFM_REQ_MAY_BACKLOG, cipher_callback, io);
 }

@@ -258,9 +258,9 @@ static enum dek_fence look_up(struct dek_io *io, struct bio *bio, struct dek_pie
 	struct dek_object *o = io->object;
 	const struct dek_snapshot *s;
 
-	rcu_read_lock();
+	rcu_read_lock_sched();
 	dek_epoch_begin(&o->epochs, &io->ticket, bio->bi_iter.bi_sector, bio_sectors(bio));
-	s = rcu_dereference(o->snapshot);
+	s = rcu_dereference_sched(o->snapshot);
 	if (unlikely(bio_op(bio) == REQ_OP_DISCARD))
 		look_up_discard(s, bio, piece);
 	else
@@ -271,7 +271,7 @@ static enum dek_fence look_up(struct dek_io *io, struct bio *bio, struct dek_pie
 	} else if (unlikely(piece->verdict == DEK_FENCED)) {
 		fence = dek_snapshot_fence(s);
 	}
-	rcu_read_unlock();
+	rcu_read_unlock_sched();
 	return fence;
 }
 

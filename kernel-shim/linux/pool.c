@@ -81,13 +81,26 @@ void dek_pool_put(struct dek_pool *p, struct dek_crypt *crypt)
 	mempool_free(crypt, &p->crypts);
 }
 
+static struct dek_crypt *fresh(struct dek_pool *p, gfp_t gfp)
+{
+	struct dek_crypt *crypt = mempool_alloc(&p->crypts, gfp);
+
+	if (!crypt)
+		return NULL;
+	crypt->pages = 0;
+	crypt->scattered = false;
+	sg_init_table(crypt->in, 1);
+	sg_init_table(&crypt->out, 1);
+	return crypt;
+}
+
 /* Two writes that each hold a part of the pool would wait for each other: one at a time. */
 static struct dek_crypt *wait_for_all(struct dek_pool *p, unsigned int n)
 {
 	struct dek_crypt *crypt;
 
 	mutex_lock(&p->whole);
-	crypt = mempool_alloc(&p->crypts, GFP_NOIO);
+	crypt = fresh(p, GFP_NOIO);
 	for (crypt->pages = 0; crypt->pages < n; crypt->pages++)
 		crypt->vec[crypt->pages].bv_page = mempool_alloc(&p->pages, GFP_NOIO);
 	mutex_unlock(&p->whole);
@@ -99,11 +112,8 @@ static struct dek_crypt *fill_up(struct dek_pool *p, struct dek_crypt *crypt, un
 {
 	const gfp_t gfp = GFP_NOWAIT | __GFP_NOWARN | __GFP_NOMEMALLOC;
 
-	if (!crypt) {
-		crypt = mempool_alloc(&p->crypts, gfp);
-		if (crypt)
-			crypt->pages = 0;
-	}
+	if (!crypt)
+		crypt = fresh(p, gfp);
 	while (crypt && crypt->pages < n) {
 		struct page *page = mempool_alloc(&p->pages, gfp);
 

@@ -5,6 +5,7 @@
 key1=$(printf '%064d%064d' 1 2)
 # shellcheck disable=SC2034
 key2=$(printf '%064d%064d' 3 4)
+: "${suite:=unnamed}" # set by run.sh
 bad=0
 
 check() { # NAME COMMAND...

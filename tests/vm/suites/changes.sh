@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Under fio verify: map updates, holds, suspend and resume, reloads; with brd, and with null_blk in softirq.
+# shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 load
 modprobe brd rd_nr=1 rd_size=131072
@@ -31,7 +32,7 @@ for device in /dev/ram0 /dev/nullb0; do
 
     start_load "$seconds"
     suspend_some() {
-        for n in $(seq 20); do
+        for _ in $(seq 20); do
             dmsetup suspend v && dmsetup resume v && dmsetup suspend --noflush --nolockfs v && dmsetup resume v || return 1
         done
     }
@@ -45,7 +46,7 @@ for device in /dev/ram0 /dev/nullb0; do
 
     start_load 120
     reload_some() {
-        for n in $(seq "$reloads"); do
+        for _ in $(seq "$reloads"); do
             dmsetup reload v --table "$table" && dmsetup suspend --noflush --nolockfs v && dmsetup resume v || return 1
         done
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # The suite of the ioctl interface, the same sources as for the userspace shim.
+# shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 load
 modprobe dm-delay

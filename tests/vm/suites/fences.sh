@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # What must not pass does not: fences of each kind, discards, zeroes, held I/O at suspend.
+# shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 load
 modprobe brd rd_nr=1 rd_size=65536
@@ -8,6 +9,7 @@ modprobe sd_mod
 modprobe scsi_debug dev_size_mb=64 lbpu=1 lbpws=1 sector_size=4096 delay=0
 sleep 1
 disk=/dev/$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*:*/block)
+# shellcheck disable=SC2120
 put() { dd if=/tmp/plain of=/dev/mapper/v bs=4k count=1 oflag=direct "$@"; }
 get() { dd if=/dev/mapper/v of=/dev/null bs=4k count=1 iflag=direct "$@"; }
 dd if=/dev/urandom of=/tmp/plain bs=64k count=1 2>/dev/null

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # The module in and out, the table's grammar, and the endpoint's life beside its tables'.
+# shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 modprobe brd rd_nr=2 rd_size=65536
 modprobe dm-mod
