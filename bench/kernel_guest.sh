@@ -45,7 +45,7 @@ if [ "$suite" = write ]; then exit 0; fi
 measure dek /dev/mapper/v r128 w128
 dmsetup remove v
 dek plain 1 $sectors /dev/ram0 0 4096
-e 1 map 1
+e 1 map 1 $((sectors - 64))+64 # a plain stretch beside an encrypted one
 measure plain /dev/mapper/plain r4 w4
 dmsetup remove plain
 

@@ -12,6 +12,7 @@
 #define DEK_KEPT_PAGES 256
 
 struct dek_pool_cpu {
+	struct dek_crypt *spare; /* without pages: taken and put without turning interrupts off */
 	unsigned int crypts;
 	unsigned int pages;
 	struct dek_crypt *crypt[DEK_KEPT_CRYPTS];
@@ -48,6 +49,8 @@ void dek_pool_exit(struct dek_pool *p)
 	for_each_possible_cpu(cpu) {
 		struct dek_pool_cpu *kept = per_cpu_ptr(p->cpu, cpu);
 
+		if (kept->spare)
+			mempool_free(kept->spare, &p->crypts);
 		while (kept->crypts)
 			mempool_free(kept->crypt[--kept->crypts], &p->crypts);
 		while (kept->pages)
@@ -65,6 +68,9 @@ void dek_pool_put(struct dek_pool *p, struct dek_crypt *crypt)
 	struct dek_pool_cpu *kept;
 	unsigned long flags;
 
+	if (!n && likely(READ_ONCE(p->crypts.curr_nr) >= p->crypts.min_nr) &&
+	    !this_cpu_cmpxchg(p->cpu->spare, NULL, crypt))
+		return;
 	local_irq_save(flags);
 	kept = this_cpu_ptr(p->cpu);
 	while (n && READ_ONCE(p->pages.curr_nr) >= p->pages.min_nr && kept->pages < DEK_KEPT_PAGES)
@@ -135,6 +141,11 @@ struct dek_crypt *dek_pool_get(struct dek_pool *p, unsigned int n, bool may_wait
 	unsigned long flags;
 	unsigned int got = 0;
 
+	if (!n) {
+		crypt = this_cpu_xchg(p->cpu->spare, NULL);
+		if (likely(crypt)) /* its pages: 0 */
+			return crypt;
+	}
 	local_irq_save(flags);
 	kept = this_cpu_ptr(p->cpu);
 	if (likely(kept->crypts)) {

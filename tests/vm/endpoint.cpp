@@ -2,8 +2,7 @@
 // A controller for shell scripts in a virtual machine: one call of the ioctl interface, or a small
 // storm of them.
 //   vm_endpoint UUID COMMAND...
-// Ranges are FIRST+COUNT in LBAs of the device. Keys are 128 hexadecimal digits; these are test
-// keys.
+// Ranges are FIRST+COUNT in LBAs of the device. Keys: key.h.
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -22,20 +21,14 @@
 #include <dek/codec.h>
 #include <dek/ioctl.h>
 
+#include "key.h"
+
 namespace {
 
 using Arguments = std::vector<std::string>;
 
-struct Key {
-    std::array<std::uint8_t, DEK_KEY_DATA_SIZE> bytes{};
-};
-
 std::array<std::uint8_t, DEK_UUID_SIZE> uuid;
 int control = -1;
-
-std::uint8_t hex_byte(const std::string& text, std::size_t at) {
-    return static_cast<std::uint8_t>(std::stoul(text.substr(at, 2), nullptr, 16));
-}
 
 void parse_uuid(std::string text) {
     std::erase(text, '-');
@@ -43,15 +36,6 @@ void parse_uuid(std::string text) {
         throw std::runtime_error("no UUID: " + text);
     for (std::size_t i = 0; i < uuid.size(); i++)
         uuid[i] = hex_byte(text, 2 * i);
-}
-
-Key parse_key(const std::string& text) {
-    Key key;
-    if (text.size() != 2 * key.bytes.size())
-        throw std::runtime_error("a key has 128 digits");
-    for (std::size_t i = 0; i < key.bytes.size(); i++)
-        key.bytes[i] = hex_byte(text, 2 * i);
-    return key;
 }
 
 dek_range parse_range(const std::string& text) {
@@ -102,15 +86,9 @@ std::uint64_t associate(std::uint64_t id, std::uint32_t opcode, std::uint64_t ha
                         const Key& key, const dek_geometry& g,
                         const std::vector<dek_range>& ranges) {
     alignas(8) std::uint8_t block[DEK_BLOCK_SIZE];
-    dek_blob blob{};
-    blob.present = true;
-    blob.type = DEK_BLOB_UNWRAPPED;
-    blob.key_length = DEK_KEY_DATA_SIZE;
-    blob.algorithm = DEK_ALG_AES;
-    blob.mode = DEK_MODE_XTS;
-    blob.key_data = key.bytes.data();
+    const Blob blob(key, id);
     dek_block_begin(block, opcode, id, 7);
-    if (dek_block_associate(block, handle, &blob, "vm", 2, &g, ranges.data(),
+    if (dek_block_associate(block, handle, blob.view(), "vm", 2, &g, ranges.data(),
                             static_cast<__u32>(ranges.size())) != DEK_OK)
         throw std::runtime_error("the block does not fit");
     if (const std::uint32_t status = send(block); status != DEK_OK)
