@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes a bare Debian 12 root (nothing but `sudo` on top of the essentials), puts this checkout in it and
 # runs there, word for word, the README's first command and `tests/run.sh quick`. The root shares the
-# machine's kernel, /dev, and its package sources; everything else is its own.
+# machine's kernel, /dev, its package sources and, so that nothing is compiled twice, its compiler cache; everything
+# else is its own.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
@@ -28,6 +29,10 @@ echo "fresh: copying the checkout"
 mkdir -p "$root/root/dekstack"
 git ls-files -z | tar --null -T - -c | tar -x -C "$root/root/dekstack"
 
+cache=$(ccache -k cache_dir 2>/dev/null || true)
+[ -d "$cache" ] || cache=$(mktemp -d "$root/tmp/ccache.XXXXXX")
+mkdir -p "$root/root/.cache/ccache"
+
 command=$(sed -n 's/^\(sudo utils\/quickstart\.sh\).*/\1/p' README.md | head -n 1)
 [ -n "$command" ] || { echo "fresh: README.md does not name its first command"; exit 1; }
 cat >"$root/root/steps" <<STEPS
@@ -44,7 +49,7 @@ STEPS
 unshare --mount --pid --fork --propagation private sh -c "
     mount --bind '$root' '$root' && mount --rbind /dev '$root/dev' && mount -t sysfs sys '$root/sys' && mount -t tmpfs run '$root/run' &&
     cp -L /etc/resolv.conf '$root/etc/resolv.conf' 2>/dev/null
-    mount -t proc proc '$root/proc' &&
+    mount -t proc proc '$root/proc' && mount --bind '$cache' '$root/root/.cache/ccache' &&
     exec env -i TERM=dumb http_proxy='${http_proxy:-}' https_proxy='${https_proxy:-}' \
         /usr/sbin/chroot '$root' bash /root/steps" </dev/null
 echo "fresh: all steps done"
