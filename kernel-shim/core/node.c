@@ -8,10 +8,9 @@ DEK_STATIC_ASSERT(sizeof(struct dek_inner) + (DEK_INNER_CUTS + DEK_WINDOW) * siz
 		  "an inner node is a page");
 DEK_STATIC_ASSERT(DEK_LEAF_CUTS <= 255 && DEK_INNER_CUTS <= 255, "counts are bytes");
 DEK_STATIC_ASSERT(DEK_WINDOW == 4, "dek_inner_find() compares four");
-DEK_STATIC_ASSERT(DEK_LEAF_BLOCKS == 8 && DEK_LEAF_BLOCK == 16, "two words of starts, two of steps");
-DEK_STATIC_ASSERT(offsetof(struct dek_narrow_leaf, start) % 8 == 0 && offsetof(struct dek_narrow_leaf, step) % 8 == 0,
-		  "starts and steps are read as words");
-DEK_STATIC_ASSERT(sizeof(struct dek_narrow_leaf) <= 232, "a million ranges take four megabytes");
+DEK_STATIC_ASSERT(DEK_LEAF_BLOCKS == 9 && DEK_LEAF_BLOCK == 16, "two words of starts, two of steps");
+DEK_STATIC_ASSERT(offsetof(struct dek_narrow_leaf, of) == 64 && sizeof(struct dek_narrow_leaf) == 256,
+		  "four cache lines, the first with all but the blocks");
 
 /*
  * before[s] = cuts before stretch s: a search in it starts there. The last stretch has no end. Returns false if
@@ -82,20 +81,22 @@ struct dek_cut dek_leaf_cut(const struct dek_leaf *leaf, unsigned int i)
 	return cut;
 }
 
-/* Numbers the values of the cuts; index[i] is that of cut i. Returns how many there are. */
+/* Numbers the values of the cuts, 0 for the value 0; index[i] is that of cut i. Returns the greatest. */
 static unsigned int palette_collect(const struct dek_cut *cut, unsigned int n, __u8 *index)
 {
-	__u8 first[DEK_LEAF_CUTS]; /* the cut with which a value first appears */
-	unsigned int i, k, used = 0;
+	__u8 first[DEK_LEAF_CUTS + 1]; /* the cut with which a value first appears */
+	unsigned int i, k, most = 0;
 
 	for (i = 0; i < n; i++) {
-		for (k = 0; k < used && cut[first[k]].value != cut[i].value; k++)
+		for (k = 1; k <= most && cut[first[k]].value != cut[i].value; k++)
 			;
-		if (k == used)
-			first[used++] = (__u8)i;
+		if (!cut[i].value)
+			k = 0;
+		else if (k > most)
+			first[++most] = (__u8)i;
 		index[i] = (__u8)k;
 	}
-	return used;
+	return most;
 }
 
 /* The power of two that all distances from the first cut are multiples of, as a shift. */
@@ -116,11 +117,11 @@ static __u64 distance(const struct dek_cut *cut, unsigned int from, unsigned int
 }
 
 /* Are all distances what a narrow leaf can express, and a search cannot exceed? */
-static bool fits_narrow(const struct dek_cut *cut, unsigned int n, unsigned int used, unsigned int shift)
+static bool fits_narrow(const struct dek_cut *cut, unsigned int n, unsigned int values, unsigned int shift)
 {
 	unsigned int i;
 
-	if (used > DEK_LEAF_VALUES || distance(cut, 0, n - 1, shift) >= DEK_START_MOST)
+	if (values >= DEK_LEAF_VALUES || distance(cut, 0, n - 1, shift) >= DEK_START_MOST)
 		return false;
 	for (i = 0; i < n; i++) {
 		if (distance(cut, i - i % DEK_LEAF_BLOCK, i, shift) >= DEK_STEP_MOST)
@@ -136,30 +137,35 @@ static struct dek_leaf *narrow_create(const struct dek_cut *cut, const __u8 *ind
 
 	if (!narrow)
 		return NULL;
-	for (block = 0; block < DEK_LEAF_BLOCKS; block++)
-		narrow->start[block] = DEK_START_MOST;
-	memset(narrow->step, DEK_STEP_MOST, sizeof(narrow->step));
+	for (block = 0; block < DEK_LEAF_BLOCKS; block++) {
+		if (block)
+			narrow->start[block - 1] = DEK_START_MOST;
+		memset(narrow->of[block].step, DEK_STEP_MOST, DEK_LEAF_BLOCK);
+	}
 	for (i = 0; i < n; i++) {
+		unsigned int at = i % DEK_LEAF_BLOCK;
+
 		block = i / DEK_LEAF_BLOCK;
-		if (i % DEK_LEAF_BLOCK == 0)
-			narrow->start[block] = (__u16)distance(cut, 0, i, shift);
-		narrow->step[i] = (__u8)distance(cut, block * DEK_LEAF_BLOCK, i, shift);
-		narrow->index[block] |= (__u32)index[i] << (2 * (i % DEK_LEAF_BLOCK));
-		narrow->value[index[i]] = cut[i].value;
+		if (block && !at)
+			narrow->start[block - 1] = (__u16)distance(cut, 0, i, shift);
+		narrow->of[block].step[at] = (__u8)distance(cut, i - at, i, shift);
+		narrow->of[block].index |= (__u32)index[i] << (2 * at);
+		if (index[i])
+			narrow->value[index[i] - 1] = cut[i].value;
 	}
 	return &narrow->leaf;
 }
 
-static struct dek_leaf *wide_create(const struct dek_cut *cut, const __u8 *index, unsigned int n, unsigned int used,
+static struct dek_leaf *wide_create(const struct dek_cut *cut, const __u8 *index, unsigned int n, unsigned int values,
 				    unsigned int shift)
 {
-	struct dek_wide_leaf *wide = dek_alloc(sizeof(*wide) + used * sizeof(wide->value[0]));
+	struct dek_wide_leaf *wide = dek_alloc(sizeof(*wide) + (values + 1) * sizeof(wide->value[0]));
 	unsigned int i;
 
 	if (!wide)
 		return NULL;
 	wide->leaf.wide = true;
-	wide->leaf.bits = used == 1 ? 0 : (__u8)(32 - __builtin_clz(used - 1));
+	wide->leaf.bits = values ? (__u8)(32 - __builtin_clz(values)) : 0;
 	for (i = 0; i < n; i++) {
 		wide->entry[i] = distance(cut, 0, i, shift) << wide->leaf.bits | index[i];
 		wide->value[index[i]] = cut[i].value;
@@ -170,10 +176,10 @@ static struct dek_leaf *wide_create(const struct dek_cut *cut, const __u8 *index
 struct dek_block *dek_leaf_create(const struct dek_cut *cut, unsigned int n)
 {
 	__u8 index[DEK_LEAF_CUTS];
-	unsigned int used = palette_collect(cut, n, index);
+	unsigned int values = palette_collect(cut, n, index);
 	unsigned int shift = common_shift(cut, n);
-	struct dek_leaf *leaf = fits_narrow(cut, n, used, shift) ? narrow_create(cut, index, n, shift) :
-								     wide_create(cut, index, n, used, shift);
+	struct dek_leaf *leaf = fits_narrow(cut, n, values, shift) ? narrow_create(cut, index, n, shift) :
+								     wide_create(cut, index, n, values, shift);
 
 	if (!leaf)
 		return NULL;

@@ -8,9 +8,9 @@
  * Once there are many ranges, a lookup costs what its cache misses cost, less what the processor overlaps, and a
  * map that stays in the cache costs a tenth of one that does not. So a leaf is small: where it can be, a cut is a
  * byte and two bits, its distance from the first cut of its block of sixteen and the index of its value in the
- * leaf's palette; with all else, 128 cuts are 232 bytes. And searching is free of branches that depend on the
- * data, a mispredicted one would wait for the miss:
- *  - such a leaf compares the starts of its eight blocks, four to a word, then the sixteen cuts of one of them,
+ * leaf's palette; with all else, 144 cuts are four cache lines, of which a search needs the first and, mostly, one
+ * more. And searching is free of branches that depend on the data, a mispredicted one would wait for the miss:
+ *  - such a leaf compares the starts of its nine blocks, four to a word, then the sixteen cuts of one of them,
  *    eight to a word;
  *  - an inner node has a byte table over equal stretches of its LBAs that says where to start; at most
  *    DEK_WINDOW cuts lie in one stretch;
@@ -34,18 +34,17 @@ struct dek_cut {
 	uintptr_t value;
 };
 
-#define DEK_LEAF_CUTS 128u
+#define DEK_LEAF_CUTS 144u
 #define DEK_LEAF_BLOCK 16u
 #define DEK_LEAF_BLOCKS (DEK_LEAF_CUTS / DEK_LEAF_BLOCK)
-#define DEK_LEAF_VALUES 4u /* of a narrow leaf: an index has two bits */
+#define DEK_LEAF_VALUES 4u /* of a narrow leaf, 0 among them: an index has two bits */
 #define DEK_INNER_CUTS 234u /* with its table just under a page */
 #define DEK_INNER_STRETCHES 255u
 #define DEK_WINDOW 4u /* cuts of one stretch, and padding behind the last one */
 
 #define DEK_ALWAYS_INLINE static __attribute__((always_inline)) inline
 
-/* Four or eight numbers; their top bits are free. */
-typedef __u64 __attribute__((may_alias)) dek_word;
+/* A word holds four or eight numbers; their top bits are free. */
 #define DEK_LANES16 0x0001000100010001ull
 #define DEK_LANES8 0x0101010101010101ull
 #define DEK_START_MOST 0x7fffu /* greater than any distance searched for */
@@ -61,13 +60,18 @@ struct dek_leaf {
 	bool wide;
 };
 
-/* Distances are small, values few. Cut i is start[i / DEK_LEAF_BLOCK] + step[i] from the first. */
+struct dek_leaf_block {
+	__u32 index; /* two bits a cut, the first one's lowest; 0 stands for the value 0 */
+	__u8 step[DEK_LEAF_BLOCK]; /* behind the last cut: DEK_STEP_MOST */
+};
+
+/* Distances are small, values few. Cut i is a step from the start of its block, and that from the first cut. */
 struct dek_narrow_leaf {
 	struct dek_leaf leaf;
-	uintptr_t value[DEK_LEAF_VALUES]; /* the palette */
-	__u16 start[DEK_LEAF_BLOCKS];	  /* of blocks that are not there: DEK_START_MOST */
-	__u32 index[DEK_LEAF_BLOCKS];	  /* two bits a cut, the first one's lowest */
-	__u8 step[DEK_LEAF_CUTS];	  /* behind the last cut: DEK_STEP_MOST */
+	uintptr_t value[DEK_LEAF_VALUES - 1]; /* the palette */
+	__u16 start[DEK_LEAF_BLOCKS - 1];     /* of the blocks but the first; of those not there: DEK_START_MOST */
+	struct dek_leaf_block of[DEK_LEAF_BLOCKS];
+	__u8 spare[12];
 };
 
 /* Distances may have any size an LBA has. */
@@ -94,12 +98,20 @@ DEK_ALWAYS_INLINE __u64 dek_times(__u64 x, __u64 lanes)
 	return x * lanes;
 }
 
-/* How many of the blocks start at or before the distance. */
+DEK_ALWAYS_INLINE __u64 dek_word_at(const void *p)
+{
+	__u64 word;
+
+	memcpy(&word, p, sizeof(word));
+	return word;
+}
+
+/* How many of the blocks behind the first start at or before the distance. */
 DEK_ALWAYS_INLINE unsigned int dek_starts_rank(const __u16 *start, __u64 distance)
 {
-	const dek_word *two = (const dek_word *)start;
 	__u64 wanted = dek_times(distance | (DEK_START_MOST + 1), DEK_LANES16);
-	__u64 hits = ((wanted - two[0]) >> 15 & DEK_LANES16) + ((wanted - two[1]) >> 15 & DEK_LANES16);
+	__u64 hits = ((wanted - dek_word_at(start)) >> 15 & DEK_LANES16) +
+		     ((wanted - dek_word_at(start + 4)) >> 15 & DEK_LANES16);
 
 	return (unsigned int)(dek_times(hits, DEK_LANES16) >> 48);
 }
@@ -107,11 +119,17 @@ DEK_ALWAYS_INLINE unsigned int dek_starts_rank(const __u16 *start, __u64 distanc
 /* How many of the cuts of one block lie at or before the distance from its start. */
 DEK_ALWAYS_INLINE unsigned int dek_steps_rank(const __u8 *step, __u64 distance)
 {
-	const dek_word *two = (const dek_word *)step;
 	__u64 wanted = dek_times(distance | (DEK_STEP_MOST + 1), DEK_LANES8);
-	__u64 hits = ((wanted - two[0]) >> 7 & DEK_LANES8) + ((wanted - two[1]) >> 7 & DEK_LANES8);
+	__u64 hits = ((wanted - dek_word_at(step)) >> 7 & DEK_LANES8) +
+		     ((wanted - dek_word_at(step + 8)) >> 7 & DEK_LANES8);
 
 	return (unsigned int)(dek_times(hits, DEK_LANES8) >> 56);
+}
+
+/* The distance of a block's first cut from the leaf's. start[-1] would be of the first block. */
+DEK_ALWAYS_INLINE __u64 dek_block_start(const struct dek_narrow_leaf *narrow, unsigned int block)
+{
+	return block ? narrow->start[block - 1] : 0;
 }
 
 /* How many of the leaf's cuts are at or before lba >= leaf->base. */
@@ -121,22 +139,25 @@ DEK_ALWAYS_INLINE unsigned int dek_narrow_rank(const struct dek_narrow_leaf *nar
 	unsigned int block;
 
 	off = off < DEK_START_MOST ? off : DEK_START_MOST - 1;
-	block = dek_starts_rank(narrow->start, off) - 1;
-	off -= narrow->start[block];
+	block = dek_starts_rank(narrow->start, off);
+	off -= dek_block_start(narrow, block);
 	off = off < DEK_STEP_MOST ? off : DEK_STEP_MOST - 1;
-	return block * DEK_LEAF_BLOCK + dek_steps_rank(narrow->step + block * DEK_LEAF_BLOCK, off);
+	return block * DEK_LEAF_BLOCK + dek_steps_rank(narrow->of[block].step, off);
 }
 
 DEK_ALWAYS_INLINE __u64 dek_narrow_key(const struct dek_narrow_leaf *narrow, unsigned int i)
 {
-	__u64 distance = (__u64)narrow->start[i / DEK_LEAF_BLOCK] + narrow->step[i];
+	unsigned int block = i / DEK_LEAF_BLOCK;
+	__u64 distance = dek_block_start(narrow, block) + narrow->of[block].step[i % DEK_LEAF_BLOCK];
 
 	return narrow->leaf.base + (distance << narrow->leaf.shift);
 }
 
 DEK_ALWAYS_INLINE uintptr_t dek_narrow_value(const struct dek_narrow_leaf *narrow, unsigned int i)
 {
-	return narrow->value[narrow->index[i / DEK_LEAF_BLOCK] >> (2 * (i % DEK_LEAF_BLOCK)) & (DEK_LEAF_VALUES - 1)];
+	unsigned int index = narrow->of[i / DEK_LEAF_BLOCK].index >> (2 * (i % DEK_LEAF_BLOCK)) & (DEK_LEAF_VALUES - 1);
+
+	return index ? narrow->value[index - 1] : 0;
 }
 
 /* Halving: how many of the cuts' keys are <= lba; the first one is. */

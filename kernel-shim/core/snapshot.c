@@ -120,7 +120,7 @@ void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, b
 	__builtin_prefetch((const char *)narrow + 64);
 	__builtin_prefetch((const char *)narrow + 128);
 	__builtin_prefetch((const char *)narrow + 192);
-	/* In one of 128 cases the stretch ends where another leaf begins. */
+	/* In one of 144 cases the stretch ends where another leaf begins. */
 	if (__builtin_expect(narrow->leaf.wide || (next = dek_narrow_rank(narrow, lba)) == narrow->leaf.count, 0)) {
 		lookup_any(s, lba, count, write, piece);
 		return;

@@ -7,9 +7,9 @@
 #include <mutex>
 
 extern "C" {
-void* __real_calloc(std::size_t n, std::size_t size);
+void* __real_aligned_alloc(std::size_t align, std::size_t size);
 void __real_free(void* p);
-void* __wrap_calloc(std::size_t n, std::size_t size);
+void* __wrap_aligned_alloc(std::size_t align, std::size_t size);
 void __wrap_free(void* p);
 }
 
@@ -43,12 +43,12 @@ void inspect(const void* p) {
 
 } // namespace
 
-void* __wrap_calloc(std::size_t n, std::size_t size) {
+void* __wrap_aligned_alloc(std::size_t align, std::size_t size) {
     if (countdown > 0 && --countdown == 0) {
         has_failed = true;
         return nullptr;
     }
-    void* p = __real_calloc(n, size);
+    void* p = __real_aligned_alloc(align, size);
     live_blocks += p != nullptr;
     return p;
 }

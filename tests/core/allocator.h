@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The core's memory under the tests' control: the linker sends its calloc() and free() here.
+// The core's memory under the tests' control: the linker sends its aligned_alloc() and free() here.
 #pragma once
 
 #include <cstddef>

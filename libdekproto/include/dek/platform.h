@@ -3,7 +3,8 @@
  * The one place where kernel and userspace differ for code that is built in both: libdekproto's C
  * and kernel-shim/core. Nothing else in those folders may include a system header.
  *
- * Memory: dek_alloc() may sleep and returns zeroed memory or NULL; dek_free() takes NULL. Secrets are
+ * Memory: dek_alloc() may sleep and returns zeroed memory or NULL, which starts with a cache line if its size is
+ * a power of two; dek_free() takes NULL. Secrets are
  * wiped with dek_wipe() before they are freed, and compared with dek_equal_ct() only.
  */
 #ifndef DEK_PLATFORM_H
@@ -46,7 +47,14 @@ typedef struct {
 	int n;
 } dek_ref_t;
 
-static inline void *dek_alloc(size_t size) { return calloc(1, size); }
+static inline void *dek_alloc(size_t size)
+{
+	void *p = aligned_alloc(64, (size + 63) / 64 * 64);
+
+	if (p)
+		memset(p, 0, size);
+	return p;
+}
 static inline void dek_free(void *p) { free(p); }
 static inline void dek_wipe(void *p, size_t n)
 {
