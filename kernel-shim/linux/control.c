@@ -131,7 +131,8 @@ static void describe(struct dek_object *o, struct dek_list_entry *e)
 	dek_endpoint_describe(o->core, e);
 	dek_command_unlock(o);
 	e->logical_block = o->logical_block;
-	e->engines = e->engine = dek_engine_kind();
+	e->engine = o->in_line ? DEK_ENGINE_INLINE : dek_engine_kind();
+	e->engines = e->engine | dek_engine_kind();
 	dm_copy_name_and_uuid(o->md, e->name, NULL);
 	snprintf(e->device, sizeof(e->device), "/dev/block/%u:%u", MAJOR(o->device), MINOR(o->device));
 }

@@ -9,7 +9,8 @@
 #include <linux/module.h>
 #include <linux/random.h>
 
-#include "shim.h"
+#include "inline.h"
+#include "rehearsal.h"
 
 static char *accel;
 module_param(accel, charp, 0444);
@@ -17,6 +18,7 @@ MODULE_PARM_DESC(accel, "crypto API name of an accelerator's XTS-AES, to be used
 
 struct dek_key {
 	struct crypto_skcipher *tfm;
+	struct dek_inline_key *in_line; /* or NULL */
 	struct work_struct free; /* the last holder may be in softirq; a transform is freed where one may sleep */
 };
 
@@ -31,8 +33,15 @@ static const char *cipher_name(void)
 
 u32 dek_engine_kind(void)
 {
-	return accel ? DEK_ENGINE_ACCEL : DEK_ENGINE_CPU;
+	return accel || dek_rehearsal() ? DEK_ENGINE_ACCEL : DEK_ENGINE_CPU;
 }
+
+#ifdef DEK_INLINE
+struct dek_inline_key *dek_engine_inline(const struct dek_association *a)
+{
+	return ((struct dek_key *)a->engine)->in_line;
+}
+#endif
 
 struct crypto_skcipher *dek_engine_cipher(const struct dek_association *a)
 {
@@ -46,20 +55,31 @@ unsigned int dek_engine_request_size(void)
 
 const char *dek_engine_driver(void)
 {
-	return crypto_skcipher_driver_name(probe);
+	return dek_rehearsal() ? "rehearsal" : crypto_skcipher_driver_name(probe);
 }
 
 static void free_key(struct work_struct *work)
 {
 	struct dek_key *key = container_of(work, struct dek_key, free);
 
+	dek_inline_key_free(key->in_line);
 	crypto_free_skcipher(key->tfm);
 	kfree(key);
+}
+
+static enum dek_status set_up(const struct dek_object *o, const struct dek_association *a, struct dek_key *key)
+{
+	int ret = crypto_skcipher_setkey(key->tfm, a->key, a->key_length);
+
+	if (ret)
+		return ret == -EINVAL ? DEK_INVALID_KEY : ret == -ENOMEM ? DEK_NO_MEMORY : DEK_INVALID_HW_STATE;
+	return dek_inline_key_make(o->in_line, a, &key->in_line);
 }
 
 static enum dek_status key_set(void *shim, struct dek_association *a)
 {
 	struct dek_key *key = kzalloc(sizeof(*key), GFP_KERNEL);
+	enum dek_status status;
 	int ret;
 
 	if (!key)
@@ -75,11 +95,12 @@ static enum dek_status key_set(void *shim, struct dek_association *a)
 		free_key(&key->free);
 		return DEK_INVALID_HW_STATE;
 	}
-	ret = crypto_skcipher_setkey(key->tfm, a->key, a->key_length);
-	if (ret) {
+	status = set_up(shim, a, key);
+	if (status != DEK_OK) {
 		free_key(&key->free);
-		return ret == -EINVAL ? DEK_INVALID_KEY : DEK_INVALID_HW_STATE;
+		return status;
 	}
+	dek_rehearsal_key(1);
 	a->engine = key;
 	return DEK_OK;
 }
@@ -88,13 +109,21 @@ static void key_drop(void *shim, struct dek_association *a)
 {
 	struct dek_key *key = a->engine;
 
-	if (key)
-		queue_work(free_queue, &key->free);
+	if (!key)
+		return;
+	dek_rehearsal_key(-1);
+	queue_work(free_queue, &key->free);
 }
 
 static enum dek_status ready(void *shim, const struct dek_geometry *geometry)
 {
-	return passed ? DEK_OK : DEK_INVALID_HW_STATE;
+	struct dek_object *o = shim;
+	enum dek_status status;
+
+	if (!passed)
+		return DEK_INVALID_HW_STATE;
+	status = dek_rehearsal_ready();
+	return status == DEK_OK ? dek_inline_ready(o->in_line, geometry) : status;
 }
 
 static void random_bytes(void *shim, void *out, size_t n)

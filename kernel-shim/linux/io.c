@@ -10,7 +10,7 @@
  * Nothing here sleeps in map(): what must wait (a held range, missing keys) is queued and looked up again
  * after each publication; what must sleep (for the pool, when memory is short) goes to a worker.
  */
-#include "shim.h"
+#include "inline.h"
 
 #define DEK_SOFTIRQ_MAX (32 << 10) /* bytes deciphered where they land; more goes to a worker */
 
@@ -214,16 +214,33 @@ static void cut(struct dek_io *io, struct bio *bio, unsigned int sectors)
 	bio->bi_iter.bi_size = sectors << SECTOR_SHIFT;
 }
 
+/* The device beneath encrypts: there is nothing to do when it comes back. */
+static bool inline_piece(struct dek_io *io, struct bio *bio, u64 count)
+{
+	struct dek_inline_key *key = dek_engine_inline(io->association);
+
+	if (!key || !dek_inline_takes(io, bio, &count))
+		return false;
+	cut(io, bio, count);
+	io->piece = bio->bi_iter;
+	io->stage = DEK_STAGE_PASS;
+	dek_inline_set(io, bio, key);
+	dek_count(io->object, io->write ? DEK_C_ENCRYPTED : DEK_C_DECRYPTED, io->piece.bi_size);
+	return true;
+}
+
 static int crypt_piece(struct dek_io *io, struct bio *bio, u64 count)
 {
 	unsigned int unit = io->object->data_unit >> SECTOR_SHIFT;
 
-	if (io->write && count > DEK_WRITE_PAGES << PAGE_SECTORS_SHIFT)
-		count = DEK_WRITE_PAGES << PAGE_SECTORS_SHIFT;
 	if (unlikely((bio->bi_iter.bi_sector | count) & (unit - 1))) {
 		dek_count(io->object, DEK_C_REFUSED, 1); /* never a plain tail */
 		return DM_MAPIO_KILL;
 	}
+	if (inline_piece(io, bio, count))
+		return DM_MAPIO_REMAPPED;
+	if (io->write && count > DEK_WRITE_PAGES << PAGE_SECTORS_SHIFT)
+		count = DEK_WRITE_PAGES << PAGE_SECTORS_SHIFT;
 	cut(io, bio, count);
 	io->piece = bio->bi_iter;
 	if (io->write)

@@ -6,7 +6,7 @@
 #include <linux/random.h>
 #include <linux/sched/mm.h>
 
-#include "shim.h"
+#include "inline.h"
 
 DEFINE_MUTEX(dek_registry_lock);
 LIST_HEAD(dek_registry);
@@ -205,6 +205,7 @@ static void object_free(struct dek_object *o)
 {
 	if (o->core)
 		dek_endpoint_destroy(o->core);
+	dek_inline_close(o->in_line);
 	dek_pool_exit(&o->pool);
 	dek_epochs_exit(&o->epochs);
 	free_percpu(o->counters);
@@ -224,11 +225,15 @@ static int object_init(struct dek_object *o, const struct dek_place *place)
 		.ops = &dek_engine_ops,
 		.shim = o,
 	};
+	int ret;
 
 	memcpy(config.uuid, place->uuid, DEK_UUID_SIZE);
 	o->counters = alloc_percpu(struct dek_counters);
 	if (!o->counters || dek_epochs_init(&o->epochs) || dek_pool_init(&o->pool))
 		return -ENOMEM;
+	ret = dek_inline_open(place, &o->in_line);
+	if (ret)
+		return ret;
 	o->core = dek_endpoint_create(&config);
 	if (!o->core)
 		return -ENOMEM;

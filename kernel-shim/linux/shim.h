@@ -189,6 +189,7 @@ struct dek_object {
 	struct dek_epochs epochs;
 	struct dek_pool pool;
 	struct dek_counters __percpu *counters;
+	struct dek_inline *in_line; /* the inline engine of the device, or NULL */
 
 	spinlock_t waiting_lock;
 	struct bio_list waiting; /* bios that were told DEK_WAIT */
@@ -250,6 +251,7 @@ struct dek_target {
 	struct dm_dev *dev;
 	enum dek_fence fence; /* as the table says; used when the endpoint is made */
 	bool allow_discards;
+	u32 block_size; /* of the volume, bytes; 0: the larger of data unit and the device's */
 };
 
 int dek_target_init(void);

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Rehearsal mode (rehearsal.c): an engine that is full, busy or broken on command. */
+#ifndef DEK_REHEARSAL_H
+#define DEK_REHEARSAL_H
+
+#include <linux/jump_label.h>
+
+#include "shim.h"
+
+DECLARE_STATIC_KEY_FALSE(dek_rehearsed_failure);
+
+/* The mode is on. */
+bool dek_rehearsal(void);
+/* Broken: encrypted I/O fails. Costs a no-op where it is not. */
+static inline bool dek_rehearsal_fails(void)
+{
+	return static_branch_unlikely(&dek_rehearsed_failure);
+}
+
+/* One key more (1) or fewer (-1) is set. From any context. */
+void dek_rehearsal_key(int by);
+/* May a new key be taken now? */
+enum dek_status dek_rehearsal_ready(void);
+
+#endif
