@@ -9,9 +9,10 @@ static const char *const fences[] = {[DEK_FENCE_EIO] = "eio", [DEK_FENCE_TRANSPO
 
 static int parse_options(struct dm_target *ti, struct dek_target *t, unsigned int argc, char **argv)
 {
-	static const struct dm_arg args[] = {{0, 2, "Invalid number of options"}};
+	static const struct dm_arg args[] = {{0, 3, "Invalid number of options"}};
 	struct dm_arg_set as = {.argc = argc, .argv = argv};
 	unsigned int count;
+	char more;
 	int ret;
 
 	if (!argc)
@@ -23,6 +24,8 @@ static int parse_options(struct dm_target *ti, struct dek_target *t, unsigned in
 		const char *option = dm_shift_arg(&as);
 		int fence = !strncmp(option, "fence:", 6) ? match_string(fences, ARRAY_SIZE(fences), option + 6) : -1;
 
+		if (sscanf(option, "block_size:%u%c", &t->block_size, &more) == 1)
+			continue;
 		if (fence >= 0) {
 			t->fence = fence;
 		} else if (!strcmp(option, "allow_discards")) {
@@ -88,17 +91,25 @@ static int open_device(struct dm_target *ti, struct dek_target *t, const char *p
 
 static int join_endpoint(struct dm_target *ti, struct dek_target *t, const u8 *uuid, u64 offset, u32 unit)
 {
+	u32 block = max_t(u32, unit, bdev_logical_block_size(t->dev->bdev));
 	struct dek_place place = {
 		.md = dm_table_get_md(ti->table),
 		.device = t->dev->bdev->bd_dev,
 		.first = offset,
 		.count = ti->len,
 		.data_unit = unit,
-		.logical_block = max_t(u32, unit, bdev_logical_block_size(t->dev->bdev)),
+		.logical_block = block,
 		.fence = t->fence,
 	};
 	struct dek_object *o;
 
+	if (t->block_size) {
+		if (t->block_size < block || t->block_size > PAGE_SIZE || !is_power_of_2(t->block_size)) {
+			ti->error = "Invalid block size";
+			return -EINVAL;
+		}
+		place.logical_block = t->block_size;
+	}
 	memcpy(place.uuid, uuid, DEK_UUID_SIZE);
 	o = dek_object_get(&place);
 	if (!IS_ERR(o)) {
@@ -125,6 +136,8 @@ static int join_endpoint(struct dm_target *ti, struct dek_target *t, const u8 *u
  * UNIT      data unit in bytes: 512, 1024, 2048 or 4096
  * options   fence:eio|transport|hold   what a fence answers, until it is changed by ioctl
  *           allow_discards             pass discards, of encrypted ranges too
+ *           block_size:BYTES           the volume's logical block, where it is to be larger than the data
+ *                                      unit and the device's: what it was when the volume was made
  *
  * A key is never part of it. START is 0: one target makes up the whole device.
  */
@@ -217,7 +230,7 @@ static void dek_status(struct dm_target *ti, status_type_t type, unsigned int st
 		       unsigned int maxlen)
 {
 	struct dek_target *t = ti->private;
-	unsigned int sz = 0, options = (t->fence != DEK_FENCE_EIO) + t->allow_discards;
+	unsigned int sz = 0, options = (t->fence != DEK_FENCE_EIO) + t->allow_discards + !!t->block_size;
 
 	switch (type) {
 	case STATUSTYPE_INFO:
@@ -231,6 +244,8 @@ static void dek_status(struct dm_target *ti, status_type_t type, unsigned int st
 			DMEMIT(" fence:%s", fences[t->fence]);
 		if (t->allow_discards)
 			DMEMIT(" allow_discards");
+		if (t->block_size)
+			DMEMIT(" block_size:%u", t->block_size);
 		break;
 	case STATUSTYPE_IMA:
 		DMEMIT_TARGET_NAME_VERSION(ti->type);

@@ -25,8 +25,8 @@ bool dmsetup(const std::string& arguments) {
     return std::system(("dmsetup " + arguments).c_str()) == 0;
 }
 
-// A loop device with blocks of `block` bytes; `path` becomes its node. It goes with its last user.
-int attach_loop(const std::string& file, std::uint32_t block, std::string& path) {
+// A loop device with blocks of 512 bytes; `path` becomes its node. It goes with its last user.
+int attach_loop(const std::string& file, std::string& path) {
     const int control = ::open("/dev/loop-control", O_RDWR | O_CLOEXEC);
     const int number = control < 0 ? -1 : ::ioctl(control, LOOP_CTL_GET_FREE);
     ::close(control);
@@ -37,7 +37,7 @@ int attach_loop(const std::string& file, std::uint32_t block, std::string& path)
     const int backing = ::open(file.c_str(), O_RDWR | O_CLOEXEC);
     loop_config config{};
     config.fd = static_cast<__u32>(backing);
-    config.block_size = block;
+    config.block_size = 512;
     config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
     if (loop < 0 || backing < 0 || ::ioctl(loop, LOOP_CONFIGURE, &config) < 0)
         give_up(path);
@@ -85,7 +85,7 @@ Place KernelStage::make(const Spec& spec) {
 
     std::string device;
     Devices& d = devices_[place.name];
-    d.loop = attach_loop(place.backing, spec.logical_block, device);
+    d.loop = attach_loop(place.backing, device);
     if (spec.delay_ms) {
         const std::string slow = place.name + "-slow";
         if (!dmsetup("create " + slow + " --table '0 " + size + " delay " + device + " 0 " +
@@ -96,7 +96,8 @@ Place KernelStage::make(const Spec& spec) {
     }
     if (!dmsetup("create " + place.name + (spec.read_only ? " --readonly" : "") + " --table '0 " +
                  std::to_string(spec.sectors) + " dek " + text(place.uuid) + " " + device + " " +
-                 std::to_string(spec.offset) + " " + std::to_string(spec.data_unit) + "'"))
+                 std::to_string(spec.offset) + " " + std::to_string(spec.data_unit) +
+                 " 1 block_size:" + std::to_string(spec.logical_block) + "'"))
         throw std::runtime_error("no volume");
     return place;
 }

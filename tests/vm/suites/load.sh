@@ -32,15 +32,20 @@ wrong "is not a multiple of the data unit" "0 1024 dek $u /dev/ram0 4 4096"
 wrong "is not a multiple of the data unit" "0 1020 dek $u /dev/ram0 0 4096"
 wrong "Cannot open the device" "0 1024 dek $u /dev/nothing 0 4096"
 wrong "The device is too small" "0 1024 dek $u /dev/ram0 131064 4096"
-wrong "Invalid number of options" "0 1024 dek $u /dev/ram0 0 4096 3 a b c"
+wrong "Invalid number of options" "0 1024 dek $u /dev/ram0 0 4096 4 a b c d"
 wrong "Unknown option" "0 1024 dek $u /dev/ram0 0 4096 1 fence:maybe"
 wrong "Unknown option" "0 1024 dek $u /dev/ram0 0 4096 1 plaintext"
+for size in 256 512 3000 8192 -1 4096x; do
+    why="Invalid block size"
+    if [ $size = 4096x ] || [ $size = -1 ]; then why="Unknown option\|Invalid block size"; fi
+    wrong "$why" "0 1024 dek $u /dev/ram0 0 1024 1 block_size:$size"
+done
 wrong "Arguments behind the options" "0 1024 dek $u /dev/ram0 0 4096 1 allow_discards more"
 check "a table with something beside it is refused" refused dmsetup create wrong --table "0 1024 dek $u /dev/ram0 0 4096
 1024 1024 linear /dev/ram0 1024"
 check "after all that no endpoint is left" refused e 1 list
 
-for options in "" " 1 fence:hold" " 1 fence:transport" " 1 allow_discards" " 2 fence:hold allow_discards"; do
+for options in "" " 1 fence:hold" " 1 fence:transport" " 1 allow_discards" " 2 fence:hold allow_discards" " 3 fence:hold allow_discards block_size:4096"; do
     table="0 1024 dek $u 1:0 64 4096$options"
     dmsetup create v --table "$table"
     check "TABLE gives back '$table'" [ "$(dmsetup table --showkeys v)" = "$table" ]
