@@ -34,6 +34,25 @@ ccm cryptd virtio_pci virtio_blk 9pnet_virtio 9p"
 programs="bash dmsetup fio blockdev losetup blkdiscard fallocate truncate dd cmp $build/tests/shim/shim_conformance
 $build/tests/vm/vm_endpoint"
 
+# A suite says in comments what it needs beside that: `# base: stack`, `# memory: 128M`, `# disk: 512M` (as /dev/vda).
+setting() { # SUITE NAME DEFAULT
+    local value
+    value=$(sed -n "s/^# $2: //p" "$here/suites/$1.sh")
+    echo "${value:-$3}"
+}
+base() { # VERSION KIND: prints the initramfs, made when the first suite asks for it
+    local kernel=$kernels/$1 with="dm-mod dm-crypt aesni-intel xts virtio_pci virtio_blk" run="bash dmsetup $build/tests/vm/vm_endpoint"
+    if [ "$2" = stack ]; then
+        with="$modules ext4 xfs fuse crc32c_generic crc32c-intel"
+        run="${programs/$build*shim_conformance/} keyctl mkfs.ext4 e2fsck mkfs.xfs xfs_repair $build/daemon/kcm/kcmd $build/utils/dekctl
+$build/utils/dek-probe $build/kernel-shim/fuse/dek-shimd $build/tests/killpoint/libkillpoint.so"
+    fi
+    if [ "$2" != suites ] && [ ! -e "$work/$1-$2" ]; then
+        "$here/initramfs.sh" "$kernel" "$kernel/$2.cpio" "$with" "$run" >"$work/$1-$2" 2>&1 || cat "$work/$1-$2" >&2
+    fi
+    echo "$kernel/$2.cpio"
+}
+
 # The module, built with every warning an error and checked by sparse, and the initramfs.
 prepare() { # VERSION
     local kernel=$kernels/$1
@@ -48,12 +67,19 @@ prepare() { # VERSION
 run_suite() { # VERSION SUITE
     local version=$1 suite=$2 kernel=$kernels/$1 test="$work/$1-$2" start=$SECONDS rc
     mkdir "$test"
-    cp "$here/guest.sh" "$test/"
+    cp "$here/guest.sh" "$here/stack.sh" "$test/"
     strip -g -o "$test/dm-dek.ko" "$kernel/dm-dek/dm-dek.ko"
     # busybox's own shell would run its applets instead of the programs that the suites mean
     { echo "suite='$version $suite'"; cat "$here/suites/$suite.sh"; } >"$test/suite.sh"
     echo 'exec bash /t/suite.sh' >"$test/run.sh"
-    "$here/vm.sh" -k "$kernel" -b "$kernel/suites.cpio" -m 2G -t 600 "$test" >"$work/$version-$suite.log" 2>&1
+    cp "$top/docs/recovery.md" "$test/"
+    local disk=()
+    if [ -n "$(setting "$suite" disk '')" ]; then
+        truncate -s "$(setting "$suite" disk '')" "$work/disk"
+        disk=(-- -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe")
+    fi
+    "$here/vm.sh" -k "$kernel" -b "$(base "$version" "$(setting "$suite" base suites)")" \
+        -m "$(setting "$suite" memory 2G)" -t 600 "$test" "${disk[@]}" >"$work/$version-$suite.log" 2>&1
     rc=$?
     grep -aE '^(ok|FAILED|    )' "$work/$version-$suite.log" | tr -d '\r'
     failures=$((failures + $(grep -acE '^FAILED' "$work/$version-$suite.log")))

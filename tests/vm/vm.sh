@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs TEST/run.sh as root in a fresh virtual machine:
-#   vm.sh -k KERNEL-FOLDER -b BASE.cpio [-t SECONDS] [-m MEMORY] [-s CPUS] [-i] [-a "KERNEL ARGS"] [-o FOLDER] TEST [-- QEMU ARGS]
+#   vm.sh -k KERNEL-FOLDER -b BASE.cpio [-t SECONDS] [-m MEMORY] [-s CPUS] [-i] [-I] [-a "KERNEL ARGS"] [-o FOLDER] TEST [-- QEMU ARGS]
+# -I connects the terminal with the guest's console.
 # -i counts instructions (one CPU; the guest's clock is its instruction count, repeatable to under 1 %).
 # -o shares FOLDER with the guest as /out. Exit status: the guest's; 124 time limit, 126 it died without a verdict.
 set -uo pipefail
-seconds=300 memory=1G cpus=2 icount='' args='' out=''
-while getopts k:b:t:m:s:ia:o: option; do
+seconds=300 memory=1G cpus=2 icount='' args='' out='' input=/dev/null foreground=''
+while getopts k:b:t:m:s:iIa:o: option; do
     case $option in
     k) kernel=$OPTARG ;;
     b) base=$OPTARG ;;
@@ -14,6 +15,7 @@ while getopts k:b:t:m:s:ia:o: option; do
     m) memory=$OPTARG ;;
     s) cpus=$OPTARG ;;
     i) icount=1 ;;
+    I) input=/dev/stdin foreground=--foreground ;;
     a) args=$OPTARG ;;
     o) out=$OPTARG ;;
     *) exit 2 ;;
@@ -38,11 +40,11 @@ if [ -n "$out" ]; then
     share=(-fsdev "local,id=out,path=$out,security_model=none" -device "virtio-9p-pci,fsdev=out,mount_tag=out")
     args="$args 9p_out"
 fi
-timeout -k 5 "$seconds" qemu-system-x86_64 "${accel[@]}" -machine pc -cpu max -smp "$cpus" -m "$memory" \
+timeout $foreground -k 5 "$seconds" qemu-system-x86_64 "${accel[@]}" -machine pc -cpu max -smp "$cpus" -m "$memory" \
     -nodefaults -no-user-config -display none -no-reboot -serial stdio -monitor none \
     -device isa-debug-exit,iobase=0xf4,iosize=0x04 -kernel "${VMLINUX:-$kernel/vmlinux}" -initrd "$work/initrd" \
-    -append "console=ttyS0 panic=-1 oops=panic mitigations=off tsc=reliable quiet loglevel=4 $args" \
-    "${share[@]}" "$@" </dev/null
+    -append "console=ttyS0 panic=-1 oops=panic mitigations=off tsc=reliable no_timer_check quiet loglevel=4 $args" \
+    "${share[@]}" "$@" <"$input"
 rc=$?
 if [ $rc -ge 33 ] && [ $rc -le 233 ] && [ $((rc % 2)) = 1 ]; then exit $(((rc - 33) / 2)); fi
 if [ $rc = 124 ] || [ $rc = 137 ]; then echo "vm: time limit of $seconds s"; exit 124; fi
