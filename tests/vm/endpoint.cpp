@@ -230,6 +230,19 @@ void do_list(const Arguments&) {
     throw std::runtime_error("not in the list");
 }
 
+// The engine in use.
+void do_engine(const Arguments&) {
+    dek_ioc_list list{};
+    call(DEK_IOC_LIST, list, "list");
+    for (unsigned i = 0; i < list.count; i++) {
+        const dek_list_entry& e = list.entry[i];
+        if (std::equal(uuid.begin(), uuid.end(), e.uuid))
+            std::puts(e.engine == DEK_ENGINE_INLINE  ? "inline"
+                      : e.engine == DEK_ENGINE_ACCEL ? "accel"
+                                                     : "cpu");
+    }
+}
+
 void do_version(const Arguments&) {
     dek_ioc_version v{};
     call(DEK_IOC_VERSION, v, "version");
@@ -291,8 +304,8 @@ constexpr Command commands[] = {
     {"quiesce", do_quiesce}, {"release", do_release},
     {"yield", do_yield},     {"fence", do_fence},
     {"stats", do_stats},     {"list", do_list},
-    {"version", do_version}, {"install", do_install},
-    {"storm", do_storm},
+    {"version", do_version}, {"engine", do_engine},
+    {"install", do_install}, {"storm", do_storm},
 };
 
 } // namespace

@@ -8,7 +8,7 @@ version=${1:?usage: kernel.sh 6.1|6.12 FOLDER}
 mkdir -p "${2:?usage: kernel.sh 6.1|6.12 FOLDER}"
 out=$(cd "$2" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
-[ -e "$out/ready" ] && exit 0
+[ "$version" != debug ] && [ -e "$out/ready" ] && exit 0
 
 installed() {
     local image
@@ -52,6 +52,7 @@ unpacked() {
 }
 
 case $version in
+debug) exec "$here/debug/kernel.sh" "$out" ;;
 6.1) installed ;;
 6.12) unpacked ;;
 *) echo "kernel.sh: 6.1 or 6.12, not $version" >&2; exit 2 ;;

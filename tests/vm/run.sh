@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The kernel shim's suites, each in a virtual machine of its own:
 #   run.sh [-b BUILD-FOLDER] [-s SUITE]... [KERNEL]...    kernels 6.1 and 6.12, all of suites/ unless named
+# (and `debug`, which debug.sh runs with settings of its own: VM_SECONDS, VM_MEMORY, VM_ARGS for the kernel)
 # Prints `ok NAME` and `FAILED NAME` lines; fails when there is one of the latter. VM_KERNELS names the folder of
 # prepared kernels (build/vm).
 set -uo pipefail
@@ -33,13 +34,19 @@ modules="dm-mod dm-crypt dm-delay dm-flakey dm-zero brd null_blk loop scsi_debug
 ccm cryptd virtio_pci virtio_blk 9pnet_virtio 9p"
 programs="bash dmsetup fio blockdev losetup blkdiscard fallocate truncate dd cmp $build/tests/shim/shim_conformance
 $build/tests/vm/vm_endpoint"
+if [ -x "$build/tests/vm/vm_fuzz" ]; then programs="$programs $build/tests/vm/vm_fuzz"; fi
 
 # A suite says in comments what it needs beside that: `# base: stack`, `# memory: 128M`, `# disk: 512M` (as /dev/vda).
 setting() { # SUITE NAME DEFAULT
     local value
-    value=$(sed -n "s/^# $2: //p" "$here/suites/$1.sh")
+    value=$(sed -n "s/^# $2: //p" "$(script_of "$1")")
     echo "${value:-$3}"
 }
+script_of() { # SUITE
+    if [ -e "$here/suites/$1.sh" ]; then echo "$here/suites/$1.sh"; else echo "$here/debug/suites/$1.sh"; fi
+}
+# What a kernel says when something is wrong. A suite may have cleared its log, but not the console.
+complaints='BUG:|WARNING:|Oops|KASAN|UBSAN|possible (circular|recursive) locking|INFO: task .* blocked|unreferenced object|detected stalls|refcount_t'
 base() { # VERSION KIND: prints the initramfs, made when the first suite asks for it
     local kernel=$kernels/$1 with="dm-mod dm-crypt aesni-intel xts virtio_pci virtio_blk" run="bash dmsetup $build/tests/vm/vm_endpoint"
     if [ "$2" = stack ]; then
@@ -70,7 +77,7 @@ run_suite() { # VERSION SUITE
     cp "$here/guest.sh" "$here/stack.sh" "$test/"
     strip -g -o "$test/dm-dek.ko" "$kernel/dm-dek/dm-dek.ko"
     # busybox's own shell would run its applets instead of the programs that the suites mean
-    { echo "suite='$version $suite'"; cat "$here/suites/$suite.sh"; } >"$test/suite.sh"
+    { echo "suite='$version $suite'"; cat "$(script_of "$suite")"; } >"$test/suite.sh"
     echo 'exec bash /t/suite.sh' >"$test/run.sh"
     cp "$top/docs/recovery.md" "$test/"
     local disk=()
@@ -79,11 +86,12 @@ run_suite() { # VERSION SUITE
         disk=(-- -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe")
     fi
     "$here/vm.sh" -k "$kernel" -b "$(base "$version" "$(setting "$suite" base suites)")" \
-        -m "$(setting "$suite" memory 2G)" -t 600 "$test" "${disk[@]}" >"$work/$version-$suite.log" 2>&1
+        -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "${VM_SECONDS:-600}" -a "${VM_ARGS:-}" "$test" "${disk[@]}" >"$work/$version-$suite.log" 2>&1
     rc=$?
     grep -aE '^(ok|FAILED|    )' "$work/$version-$suite.log" | tr -d '\r'
     failures=$((failures + $(grep -acE '^FAILED' "$work/$version-$suite.log")))
-    if [ $rc != 0 ]; then tail -n 30 "$work/$version-$suite.log"; fi
+    if grep -aE "$complaints" "$work/$version-$suite.log" && [ $rc = 0 ]; then rc=99; fi
+    if [ $rc != 0 ]; then tail -n "${VM_TAIL:-30}" "$work/$version-$suite.log"; fi
     result "$version $suite ($((SECONDS - start)) s)" $rc
     rm -r "$test"
 }
