@@ -23,7 +23,7 @@ ninja -C build dek-shimd kcmd dekctl dek-probe | tail -n 1
 
 work=$(mktemp -d /var/tmp/dekstack-quickstart.XXXXXX)
 mnt=$work/mnt image=$work/disk.img node=/dev/dek/quickstart
-pids=()
+pids=() shim=fuse why='' loaded=''
 dekctl() { build/utils/dekctl --socket "$work/run/bus" "$@"; }
 
 cleanup() {
@@ -31,20 +31,49 @@ cleanup() {
     mountpoint -q "$mnt" && umount "$mnt"
     [ -e "$node" ] && dekctl detach quickstart >/dev/null 2>&1
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null; done
+    [ -z "$loaded" ] || rmmod dm_dek
     [ "$rc" = 0 ] || { echo; echo "quickstart.sh: failed; the log of the daemons:"; tail -n 20 "$work"/*.log; } >&2
     rm -rf --one-file-system "$work"
     exit "$rc"
 }
 trap cleanup EXIT
 
-say "3. The daemons: dek-shimd encrypts, kcmd decides who encrypts and with which key"
+# The kernel shim where this kernel can load it; `why` not, otherwise.
+load_module() {
+    local headers modules_disabled=/proc/sys/kernel/modules_disabled
+    headers=/lib/modules/$(uname -r)/build
+    [ ! -e /dev/dek-control ] || return 0
+    modprobe -q dm-mod 2>/dev/null || true
+    if [ ! -e "$modules_disabled" ] || [ "$(cat "$modules_disabled")" != 0 ]; then
+        why="this kernel loads no modules"
+    elif [ ! -e /sys/class/misc/device-mapper ]; then
+        why="this kernel has no device-mapper"
+    elif [ ! -e "$headers/Makefile" ]; then
+        why="the headers of kernel $(uname -r) are not installed"
+    elif ! kernel-shim/linux/build.sh "$headers" build/dm-dek >"$work/module.log" 2>&1; then
+        why="the module cannot be built: $(tail -n 1 "$work/module.log")"
+    elif ! insmod build/dm-dek/dm-dek.ko 2>"$work/module.log"; then
+        why="the kernel refuses the module: $(tail -n 1 "$work/module.log")"
+    else
+        loaded=1
+    fi
+    [ -z "$why" ]
+}
+
+say "3. A shim encrypts; kcmd decides who encrypts and with which key"
 [ -e /dev/dek/quickstart ] && { echo "/dev/dek/quickstart exists already" >&2; exit 1; }
 mkdir -p "$mnt" "$work/run/shim" "$work/state"
 modprobe -q fuse 2>/dev/null || true
 modprobe -q loop 2>/dev/null || true
-build/kernel-shim/fuse/dek-shimd --dir "$work/run/shim" >"$work/shimd.log" 2>&1 &
-pids+=($!)
-build/daemon/kcm/kcmd --state-dir "$work/state" --run-dir "$work/run" --socket "$work/run/bus" \
+if load_module; then
+    shim=kernel
+    echo "  The kernel's shim: module dm-dek"
+else
+    echo "  The userspace shim, dek-shimd, because $why"
+    build/kernel-shim/fuse/dek-shimd --dir "$work/run/shim" >"$work/shimd.log" 2>&1 &
+    pids+=($!)
+fi
+build/daemon/kcm/kcmd --shim "$shim" --state-dir "$work/state" --run-dir "$work/run" --socket "$work/run/bus" \
     >"$work/kcmd.log" 2>&1 &
 pids=("$!" "${pids[@]}")
 for _ in $(seq 100); do dekctl version >/dev/null 2>&1 && break; sleep 0.1; done
