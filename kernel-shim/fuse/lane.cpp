@@ -299,17 +299,18 @@ Lane::Got Lane::read_one(Berth& berth) {
 // Bounds, alignment, permission: what needs no lookup. False: it is answered already.
 bool Lane::admit(Berth& berth, Request* r, std::size_t bytes) {
     Counters::add(berth.counters->begun);
+    const int error = judge(*berth.volume, *r, bytes);
+    if (error == EINVAL)
+        Counters::add(berth.counters->refused);
+    if (error || (!r->size && r->opcode != FUSE_FSYNC)) {
+        finish(r, -error);
+        return false;
+    }
     if (r->write && r->size > kSmall) {
         r->large = std::exchange(landing_, nullptr);
         berth.fresh_large++;
     }
-    const int error = judge(*berth.volume, *r, bytes);
-    if (error == EINVAL)
-        Counters::add(berth.counters->refused);
-    if (!error && (r->size || r->opcode == FUSE_FSYNC))
-        return true;
-    finish(r, -error);
-    return false;
+    return true;
 }
 
 int Lane::judge(const Volume& volume, Request& r, std::size_t bytes) {

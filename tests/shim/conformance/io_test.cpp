@@ -172,6 +172,28 @@ TEST_CASE("what is not whole blocks is refused at every border, and no byte of i
     CHECK(v.on_device(0, 4096) == before);
 }
 
+// What is refused must leave nothing behind in the lanes, however large it was.
+TEST_CASE("a refused write of any size holds nothing up") {
+    Volume v({.sectors = 4096});
+    REQUIRE(v.map(1, {}, {{0, 1024}}) == 0);
+    for (const std::size_t size : {4096u, 16384u, 20480u, 131072u, 524288u}) {
+        CAPTURE(size);
+        for (int i = 0; i < 8; i++) { // each lane gets some
+            REQUIRE(v.write_bytes(2048 * 512, pattern(size + 512, 1)) == EINVAL);
+            REQUIRE(v.write_bytes(2048 * 512 + 512, pattern(size, 1)) == EINVAL);
+            REQUIRE(v.write_bytes(0, pattern(size, 1)) == EIO); // reserved
+            // Beyond the end; where the node is a block device the part before it is written.
+            const int beyond = v.write_bytes(4088 * 512, pattern(size + 4096, 1));
+            REQUIRE((beyond == ENOSPC || beyond == ENODATA));
+        }
+        const Bytes data = pattern(size, 2);
+        REQUIRE(v.write(2048, data) == 0);
+        Bytes got(size);
+        REQUIRE(v.read(2048, got) == 0);
+        REQUIRE((got == data));
+    }
+}
+
 TEST_CASE("nothing can be read or written beyond the end") {
     Volume v({.sectors = 64, .offset = 64});
     REQUIRE(v.map(1, {}) == 0);
