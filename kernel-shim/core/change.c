@@ -82,6 +82,7 @@ void dek_draft_unshow(struct dek_endpoint *ep, struct dek_association *a)
 
 void dek_draft_finish(struct dek_endpoint *ep, struct dek_draft *draft, struct dek_change *change)
 {
+	dek_snapshot_shorten(draft->next);
 	change->next = draft->next;
 	change->reclaim = &ep->newest->reclaim;
 	if (!draft->task)

@@ -77,6 +77,7 @@ static bool first_snapshot(struct dek_endpoint *ep)
 	s->fence = ep->config.fence;
 	s->recovering = s->had_map = ep->config.recovering;
 	dek_snapshot_judge(s);
+	dek_snapshot_shorten(s);
 	return true;
 }
 

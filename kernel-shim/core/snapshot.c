@@ -4,7 +4,7 @@
  */
 #include "snapshot_private.h"
 
-DEK_STATIC_ASSERT(offsetof(struct dek_snapshot, hold) <= 72, "a lookup reads little of the snapshot");
+DEK_STATIC_ASSERT(offsetof(struct dek_snapshot, few_cut) <= 64, "a lookup reads little of the snapshot");
 
 void dek_snapshot_judge(struct dek_snapshot *s)
 {
@@ -23,6 +23,20 @@ void dek_snapshot_judge(struct dek_snapshot *s)
 	s->verdict[DEK_RANGE_YIELDED][0] = s->verdict[DEK_RANGE_YIELDED][1] = DEK_PASS;
 	s->verdict[DEK_RANGE_RESERVED][0] = DEK_PASS;
 	s->verdict[DEK_RANGE_RESERVED][1] = DEK_REFUSE;
+}
+
+void dek_snapshot_shorten(struct dek_snapshot *s)
+{
+	const struct dek_leaf *leaf = (const struct dek_leaf *)s->tree.root;
+	unsigned int i;
+
+	s->few = !s->tree.height && leaf->count <= DEK_FEW;
+	for (i = 0; s->few && i <= DEK_FEW; i++) {
+		if (i < leaf->count)
+			s->few_cut[i] = dek_leaf_cut(leaf, i);
+		else
+			s->few_cut[i].key = s->end;
+	}
 }
 
 /* The first range of the hold that ends beyond lba, or hold->count. */
@@ -113,6 +127,14 @@ void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, b
 
 	if (__builtin_expect(lba < s->first || lba >= s->end || s->holds, 0)) {
 		lookup_any(s, lba, count, write, piece);
+		return;
+	}
+	if (s->few) {
+		const struct dek_cut *cut = s->few_cut;
+
+		cut += (cut[1].key <= lba) + (cut[2].key <= lba) + (cut[3].key <= lba);
+		left = cut[1].key - lba;
+		piece_judge(s, left < count ? left : count, cut->value, write, piece);
 		return;
 	}
 	narrow = (const struct dek_narrow_leaf *)dek_tree_leaf(&s->tree, lba);
