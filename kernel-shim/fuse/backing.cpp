@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -76,7 +77,17 @@ int open_backing(const std::string& path, bool read_only, Backing& out) {
     out.fd.reset(fd);
     // O_NONBLOCK was for the open alone (no waiting for a drive's door).
     ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    // A file knows no exclusive opening. The lock belongs to what was opened, not to this process:
+    // the holder's descriptor of it keeps it while workers come and go.
+    if (S_ISREG(info.st_mode) && ::flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? EBUSY : errno;
     return describe_backing(fd, out);
+}
+
+void close_backing(Backing& backing) {
+    if (backing.fd && !backing.block_device)
+        ::flock(backing.fd.get(), LOCK_UN);
+    backing.fd.reset();
 }
 
 } // namespace dek::shim

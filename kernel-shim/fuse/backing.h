@@ -18,8 +18,11 @@ struct Backing {
     bool block_device = false;
 };
 
-// 0 or errno. A block device is opened exclusively (EBUSY when somebody else has it so).
+// 0 or errno. A block device is opened exclusively, a file locked with flock() (EBUSY when somebody
+// else has it so); that lasts until the last copy of the descriptor is closed.
 int open_backing(const std::string& path, bool read_only, Backing& out);
+// A file is free when this returns, even if somebody has not closed his copy yet.
+void close_backing(Backing& backing);
 // The same of a descriptor that is open already (and stays the caller's).
 int describe_backing(int fd, Backing& out);
 

@@ -33,7 +33,7 @@ bool reserved_clear(std::uint32_t command, std::span<std::uint8_t> argument) {
     case DEK_IOC_FENCE:
         return as<dek_ioc_fence>(argument).reserved == 0;
     case DEK_IOC_STATS:
-        return !as<dek_ioc_stats>(argument).reserved[0] && !as<dek_ioc_stats>(argument).reserved[1];
+        return as<dek_ioc_stats>(argument).reserved == 0;
     default:
         return true;
     }

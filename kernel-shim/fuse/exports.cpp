@@ -97,7 +97,7 @@ bool Exports::still_serves(const std::vector<Fd>& fuse, const std::string& path)
     const auto mounts = mounts_beneath(settings_.volumes());
     if (std::find(mounts.begin(), mounts.end(), path) == mounts.end())
         return false;
-    return (resend_ && notify_resend(fuse.front().get())) || table_.orderly();
+    return (resend_ && notify_resend(fuse.front().get())) || orderly_;
 }
 
 std::shared_ptr<Volume> Exports::revive(unsigned slot, std::vector<Fd> fds) {
@@ -120,7 +120,9 @@ std::shared_ptr<Volume> Exports::revive(unsigned slot, std::vector<Fd> fds) {
 std::string Exports::resume(const std::shared_ptr<Volume>& volume, std::vector<Fd> fds) {
     const Slot& s = table_.at(volume->slot);
     volume->restarts = s.restarts;
+    volume->flushes_unknown = s.flushes_unknown;
     volume->flush_failed = table_.flush_failed(volume->slot);
+    volume->flushes = table_.flushes(volume->slot);
     volume->backing = find_backing(s, fds);
     volume->fuse = std::move(fds);
     if (!volume->backing.fd)
@@ -241,8 +243,10 @@ int Exports::create(const dek_ioc_volume& config, std::shared_ptr<Volume>& out) 
         return error;
     table_.prepare(volume->slot, config, volume->backing.identity);
     volume->flush_failed = table_.flush_failed(volume->slot);
+    volume->flushes = table_.flushes(volume->slot);
     if (!keep(*volume) || !attach(volume)) {
         take_down(volume->slot, volume->name());
+        close_backing(volume->backing);
         return ENOMEM;
     }
     table_.commit(volume->slot);
@@ -260,7 +264,7 @@ int Exports::remove(Volume& volume) {
     ask_holder(Word::drop, volume.slot, {});
     ::unlink(path_of(volume).c_str());
     volume.fuse.clear();
-    volume.backing.fd.reset(); // now, so that the device is free when the call returns
+    close_backing(volume.backing); // now, so that the device is free when the call returns
     log(Level::info, "volume-removed", {{"volume", volume.name()}});
     return 0;
 }

@@ -19,9 +19,11 @@ namespace dek::shim {
 class Exports : public Host {
   public:
     // `holder`: the socket, this object's callers keep it open. `resend`: the kernel has it.
+    // `orderly`: the last worker answered all it had taken.
     Exports(const Settings& settings, VolumeTable& table, int holder,
-            std::vector<std::unique_ptr<Lane>>& lanes, bool resend)
-        : settings_(settings), table_(table), holder_(holder), lanes_(lanes), resend_(resend) {}
+            std::vector<std::unique_ptr<Lane>>& lanes, bool resend, bool orderly)
+        : settings_(settings), table_(table), holder_(holder), lanes_(lanes), resend_(resend),
+          orderly_(orderly) {}
 
     // Takes away what no volume of the table stands for: mounts and files that a worker which was
     // killed half-way left behind, descriptors of unused slots.
@@ -58,6 +60,7 @@ class Exports : public Host {
     const int holder_;
     std::vector<std::unique_ptr<Lane>>& lanes_;
     const bool resend_;
+    const bool orderly_;
 };
 
 } // namespace dek::shim

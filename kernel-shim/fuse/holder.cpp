@@ -52,6 +52,9 @@ class Holder {
     Result<void> brief_worker();
     void serve(Message message);
     void worker_died(int status);
+    void back_off(std::chrono::milliseconds most);
+    int wait_ms() const;
+    void heed_signals();
     void wait();
     void clean_up();
 
@@ -66,6 +69,7 @@ class Holder {
     bool stopping_ = false;
     Clock::time_point kill_at_{};        // when stopping takes too long
     std::chrono::milliseconds pause_{0}; // before the next worker
+    Clock::time_point start_at_{};       // when it is over
     bool announced_ = false;             // a worker has served
     int status_ = 0;
 };
@@ -176,9 +180,16 @@ Result<void> Holder::start_worker() {
 // A worker that dies meanwhile is seen as such: an error here is not one of ours. Restarts are
 // counted here, as a worker may be killed before it has read the table.
 Result<void> Holder::brief_worker() {
-    for (unsigned slot = 0; slot < table_->size(); slot++)
-        if (table_->used(slot))
-            table_->count_restart(slot);
+    for (unsigned slot = 0; slot < table_->size(); slot++) {
+        if (!table_->used(slot))
+            continue;
+        table_->count_restart(slot);
+        if (const auto lost = table_->settle_flushes(slot))
+            log(Level::error, "flush-result-unknown",
+                {{"volume", std::string(table_->at(slot).config.name)},
+                 {"flushes", lost},
+                 {"effect", "if the device failed one, writes before it are lost unnoticed"}});
+    }
     auto sent = send_message(socket_.get(), Word::table, 0, {table_->fd(), lock_.get()});
     for (const auto& [slot, fds] : volumes_) {
         std::vector<int> numbers;
@@ -224,15 +235,31 @@ void Holder::worker_died(int status) {
         status_ = 1;
         return;
     }
-    pause_ = killed ? 0ms : std::clamp<std::chrono::milliseconds>(pause_ * 2, 50ms, 5s);
+    if (killed)
+        pause_ = 0ms;
+    else
+        back_off(5s);
     log(Level::warning, "worker-died",
         {{"signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0},
          {"status", WIFEXITED(status) ? WEXITSTATUS(status) : 0}});
 }
 
-void Holder::wait() {
-    std::array<pollfd, 2> events{{{signals_.get(), POLLIN, 0}, {socket_.get(), POLLIN, 0}}};
-    ::poll(events.data(), worker_ > 0 ? 2 : 1, stopping_ ? 200 : -1);
+void Holder::back_off(std::chrono::milliseconds most) {
+    pause_ = std::clamp<std::chrono::milliseconds>(pause_ * 2, 50ms, most);
+    start_at_ = Clock::now() + pause_;
+}
+
+// Until something must be done unasked; -1: nothing.
+int Holder::wait_ms() const {
+    if (stopping_)
+        return 200;
+    if (worker_ > 0)
+        return -1;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(start_at_ - Clock::now());
+    return static_cast<int>(std::max<long long>(left.count(), 0));
+}
+
+void Holder::heed_signals() {
     signalfd_siginfo info;
     while (::read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
         if (info.ssi_signo == SIGCHLD || stopping_)
@@ -243,11 +270,18 @@ void Holder::wait() {
         if (worker_ > 0)
             ::kill(worker_, SIGTERM);
     }
-    if (worker_ > 0 && (events[1].revents & POLLIN)) {
+}
+
+void Holder::wait() {
+    std::array<pollfd, 2> events{{{signals_.get(), POLLIN, 0}, {socket_.get(), POLLIN, 0}}};
+    ::poll(events.data(), worker_ > 0 ? 2 : 1, wait_ms());
+    heed_signals();
+    if (worker_ > 0 && events[1].revents) {
+        // The end shows as something to read, too.
         if (auto message = receive_message(socket_.get(), 0))
             serve(std::move(*message));
-    } else if (worker_ > 0 && events[1].revents) {
-        socket_.reset(); // it hung up; SIGCHLD follows, perhaps only when its I/O has ended
+        else
+            socket_.reset(); // it hung up; SIGCHLD follows, perhaps only when its I/O has ended
     }
     if (worker_ > 0 && stopping_ && Clock::now() > kill_at_)
         ::kill(worker_, SIGKILL);
@@ -274,21 +308,15 @@ int Holder::run() {
         log_error("start", prepared.error());
         return 1;
     }
-    while (!stopping_) {
-        if (worker_ < 0) {
-            if (pause_ > 0ms) {
-                pollfd asked{signals_.get(), POLLIN, 0};
-                ::poll(&asked, 1, static_cast<int>(pause_.count()));
-            }
-            if (auto started = start_worker(); !started) {
+    while (!stopping_ || worker_ > 0) {
+        if (worker_ < 0 && Clock::now() >= start_at_) {
+            if (auto started = start_worker(); !started) { // no memory, perhaps: it may pass
                 log_error("worker-start", started.error());
-                pause_ = 1s;
+                back_off(1s);
             }
         }
         wait();
     }
-    while (worker_ > 0)
-        wait();
     clean_up();
     return status_;
 }

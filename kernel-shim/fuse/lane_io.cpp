@@ -116,6 +116,7 @@ void Lane::prepare(Request* r) {
     if (r->error)
         return finish(r, -r->error);
     if (r->opcode == FUSE_FSYNC) {
+        r->berth->volume->open_flushes().fetch_add(1); // closed by end_flush, or lost with us
         ::io_prep_fdsync(&r->operation, r->berth->volume->backing.fd.get());
     } else {
         if (!r->write && r->size > kSmall && !r->large && !(r->large = pool_.take_large()))
@@ -209,6 +210,7 @@ void Lane::end_flush(Request& r, bool good) {
         Counters::add(r.berth->counters->errors);
     if (!good)
         failed.store(1, std::memory_order_release);
+    r.berth->volume->open_flushes().fetch_sub(1);
     finish(&r, failed ? -EIO : 0);
 }
 

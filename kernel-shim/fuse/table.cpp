@@ -24,7 +24,7 @@ struct VolumeTable::Layout {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x656c626174'6b6564; // "dektable"
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 
 template <class T>
 void store(T& where, T value) {
@@ -101,8 +101,9 @@ void VolumeTable::prepare(unsigned slot, const dek_ioc_volume& config,
     Slot& s = slots()[slot];
     s.had_map = 0;
     s.flush_failed = 0;
-    s.reserved = 0;
+    s.flushes = 0;
     s.restarts = 0;
+    s.flushes_unknown = 0;
     s.identity = identity;
     s.config = config;
 }
@@ -130,6 +131,16 @@ void VolumeTable::set_had_map(unsigned slot) {
 
 void VolumeTable::count_restart(unsigned slot) {
     store(slots()[slot].restarts, slots()[slot].restarts + 1);
+}
+
+std::uint32_t VolumeTable::settle_flushes(unsigned slot) {
+    Slot& s = slots()[slot];
+    const std::uint32_t lost = s.flushes;
+    if (lost) {
+        store(s.flushes_unknown, s.flushes_unknown + lost);
+        store(s.flushes, 0u);
+    }
+    return lost;
 }
 
 bool VolumeTable::orderly() const {

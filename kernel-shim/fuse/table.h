@@ -31,14 +31,15 @@ struct Slot {
     std::uint32_t had_map; // 1: a controller has given it a map or a key in some life
     // 1: a flush of its device failed. The device says so once; what was lost then is lost still.
     std::uint32_t flush_failed;
-    std::uint32_t reserved;
+    std::uint32_t flushes; // begun, and what they ended with is not noted yet
     std::uint64_t restarts;
+    std::uint64_t flushes_unknown; // lost with the worker that had begun them
     DeviceIdentity identity;
     dek_ioc_volume config; // count and fence are the present ones
 };
 
 // Threading: one thread of the worker writes, but for count_restart(), the holder's before a worker
-// begins, and flush_failed(), any thread's.
+// begins, settle_flushes(), the same, and flush_failed() and flushes(), any thread's.
 class VolumeTable {
   public:
     static Result<VolumeTable> create();
@@ -63,8 +64,11 @@ class VolumeTable {
     void set_had_map(unsigned slot);
     void count_restart(unsigned slot);
     std::uint32_t* flush_failed(unsigned slot) const { return &slots()[slot].flush_failed; }
-    // Did the last worker answer all it had taken before it ended? Set at its end, cleared at the
-    // start of the next.
+    std::uint32_t* flushes(unsigned slot) const { return &slots()[slot].flushes; }
+    // The worker is gone: what it had begun becomes unknown. Returns how many.
+    std::uint32_t settle_flushes(unsigned slot);
+    // Did the last worker answer all it had taken before it ended? Set at its end, cleared by
+    // the next before it takes any.
     bool orderly() const;
     void set_orderly(bool orderly);
 

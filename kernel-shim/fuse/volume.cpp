@@ -59,6 +59,7 @@ void sum_counters(const Volume& volume, dek_ioc_stats& out) {
     }
     out.in_flight = begun - ended;
     out.restarts = volume.restarts;
+    out.flushes_unknown = volume.flushes_unknown;
 }
 
 } // namespace dek::shim

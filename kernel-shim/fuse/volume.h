@@ -46,7 +46,9 @@ struct Volume {
     unsigned slot = 0;
     dek_ioc_volume config{}; // as created; count and fence: the present ones (control thread)
     std::uint64_t restarts = 0;
+    std::uint64_t flushes_unknown = 0;     // lost with earlier workers
     std::uint32_t* flush_failed = nullptr; // in the volume table
+    std::uint32_t* flushes = nullptr;      // in the volume table
 
     Backing backing; // fd -1: the device is gone or another one, and every request fails
     std::vector<Fd> fuse;
@@ -69,6 +71,8 @@ struct Volume {
     std::string name() const { return config.name; }
     // A flush has failed, in this life or an earlier one. Any thread.
     std::atomic_ref<std::uint32_t> failed_flush() const { return std::atomic_ref(*flush_failed); }
+    // Flushes begun whose result is not noted. Any thread.
+    std::atomic_ref<std::uint32_t> open_flushes() const { return std::atomic_ref(*flushes); }
     bool waiting() const {
         for (const Counters& c : counters)
             if (c.waiting.load(std::memory_order_relaxed))

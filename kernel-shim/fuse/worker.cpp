@@ -135,7 +135,12 @@ Result<void> Worker::start(std::vector<Message> held) {
         return tl::unexpected(control.error());
     control_ = std::move(*control);
     resend_ = settings_.resend && control_->kernel_has_resend();
-    exports_ = std::make_unique<Exports>(settings_, table_, settings_.worker, lanes_, resend_);
+    // Read, and cleared before the first request is taken: a worker that is killed while it takes
+    // over leaves unanswered requests, too.
+    const bool orderly = table_.orderly();
+    table_.set_orderly(false);
+    exports_ =
+        std::make_unique<Exports>(settings_, table_, settings_.worker, lanes_, resend_, orderly);
     dispatcher_ = std::make_unique<Dispatcher>(
         *exports_, events_, describe(resend_, engine.has_value()),
         [this](std::uint64_t ticket, int error, std::span<const std::uint8_t> argument) {
@@ -163,7 +168,6 @@ Result<void> Worker::start(std::vector<Message> held) {
         if (auto volume = exports_->revive(slot, std::move(fds)))
             dispatcher_->add(volume);
     }
-    table_.set_orderly(false);
     return send_message(settings_.worker, Word::ready);
 }
 

@@ -260,7 +260,8 @@ static int ioc_stats(void *arg)
 	s->errors = counter(o, DEK_C_ERRORS);
 	s->in_flight = dek_epochs_in_flight(&o->epochs);
 	s->restarts = 0;
-	memset(s->reserved, 0, sizeof(s->reserved));
+	s->flushes_unknown = 0;
+	s->reserved = 0;
 	dek_object_unlock(o);
 	return 0;
 }
@@ -285,7 +286,7 @@ static const struct dek_call calls[] = {
 	{DEK_IOC_RANGES, ioc_ranges, false, 0, 0},
 	{DEK_IOC_ASSOCIATIONS, ioc_associations, false, 0, 0},
 	{DEK_IOC_TOKENS, ioc_tokens, false, 0, 0},
-	{DEK_IOC_STATS, ioc_stats, false, offsetof(struct dek_ioc_stats, reserved), 16},
+	{DEK_IOC_STATS, ioc_stats, false, offsetof(struct dek_ioc_stats, reserved), 8},
 };
 
 static const struct dek_call *find_call(unsigned int command)

@@ -13,6 +13,7 @@ MAP_BEGIN, MAP_ADD, MAP_COMMIT = 1, 2, 4
 MAP_ENCRYPT, MAP_RESERVED = 1, 2
 CAP_TAKEOVER = 1
 ENDPOINT_FAILED = 2
+VOLUME_READONLY = 1
 
 
 def _crc_table():
@@ -154,5 +155,5 @@ class Control:
 
     def stats(self, uuid):
         names = ("reads", "writes", "flushes", "read_bytes", "write_bytes", "encrypted_bytes", "decrypted_bytes",
-                 "plain_bytes", "fence_hits", "refused", "waited", "errors", "in_flight", "restarts")
-        return dict(zip(names, struct.unpack_from("<14Q", self.call(STATS, uuid), UUID)))
+                 "plain_bytes", "fence_hits", "refused", "waited", "errors", "in_flight", "restarts", "flushes_unknown")
+        return dict(zip(names, struct.unpack_from("<15Q", self.call(STATS, uuid), UUID)))

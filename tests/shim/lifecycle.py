@@ -3,9 +3,12 @@
 """The processes of dek-shimd: one per directory, stopping and starting with descriptors kept by systemd's store (played
 here), a kernel without FUSE_NOTIFY_RESEND, workers that die at once, and open files that hold no key."""
 import array
+import ctypes
 import errno
+import fcntl
 import mmap
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -19,6 +22,7 @@ from shimd import SHIMD, Shimd  # noqa: E402
 
 UUID, MIB = b"\x21" * 16, 1 << 20
 SECTORS = 4 * MIB // 512
+PIDFD_GETFD = 438  # its system call
 
 
 def page(byte):
@@ -113,7 +117,12 @@ def restarted_by_systemd():
         keyed_volume(shimd, key)
         gone = b"\x22" * 16
         keyed_volume(shimd, key, "gone", gone)
+        wait_until("the store has it", lambda: "v1.0" in store.fds)
+        copy = os.dup(store.fds["v1.0"])  # systemd may take its time
         shimd.control.remove(gone)
+        with open(f"{shimd.work}/gone.img", "rb") as image:
+            fcntl.flock(image, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(copy)
         fd = os.open(shimd.volume("v"), os.O_RDWR | os.O_DIRECT)
         assert os.pwritev(fd, [page(1)], 0) == 4096
         for ending in (signal.SIGTERM, signal.SIGKILL):
@@ -181,6 +190,101 @@ def without_resend():
         assert os.preadv(fd, [back], 0) == 4096 and back[:] == b"\1" * 4096
         os.close(fd)
         shimd.control.remove(UUID)
+        shimd.stop()
+
+
+def killed_while_it_takes_over():
+    """Without RESEND, what a worker took before it was killed is lost, also if it had not taken over all volumes yet: then
+    files that are open get an error, and do not wait for an answer that nobody owes them."""
+    other = b"\x24" * 16
+    with Shimd("--no-resend", "--recover-ms", "60000") as shimd, shimd.slow_disk("slow", 4 * MIB, 1) as (disk, bytes_of):
+        keyed_volume(shimd, os.urandom(64))
+        shimd.control.create(other, "w", disk, SECTORS)
+        fd, result = os.open(shimd.volume("v"), os.O_RDWR | os.O_DIRECT), []
+
+        def write():
+            try:
+                result.append(os.pwritev(fd, [page(1)], 0))
+            except OSError as error:
+                result.append(error.errno)
+
+        with open(f"{bytes_of}.stat-waits", "w"):
+            pass
+        old = shimd.worker()
+        os.kill(old, signal.SIGTERM)
+        wait_until("a new worker", lambda: shimd.worker() not in (None, old))
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        time.sleep(0.5)  # the first volume is served, the second one's device does not answer
+        os.kill(shimd.worker(), signal.SIGKILL)
+        os.unlink(f"{bytes_of}.stat-waits")
+        writer.join(10)
+        assert result and result[0] in (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO), f"the write: {result or 'hangs'}"
+        os.close(fd)
+        shimd.reopen()
+        shimd.control.remove(UUID)
+        shimd.control.remove(other)
+        shimd.stop()
+
+
+def cpu_ticks(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return sum(map(int, stat.read().rsplit(")", 1)[1].split()[11:13]))
+
+
+def no_worker_to_be_had():
+    """When the holder cannot start a worker it tries again, neither never nor all the time."""
+    with Shimd() as shimd:
+        key = os.urandom(64)
+        keyed_volume(shimd, key)
+        fd = os.open(shimd.volume("v"), os.O_RDWR | os.O_DIRECT)
+        holder, result = shimd.process.pid, []
+        limits = resource.prlimit(holder, resource.RLIMIT_NOFILE)
+        for _ in range(2):
+            resource.prlimit(holder, resource.RLIMIT_NOFILE, (3, limits[1]))  # no room for a socket
+            said, ticks = shimd.text().count("event=worker-start"), cpu_ticks(holder)
+            old = shimd.worker()
+            os.kill(old, signal.SIGKILL)
+            writer = threading.Thread(target=lambda: result.append(os.pwritev(fd, [page(7)], 0)), daemon=True)
+            writer.start()
+            wait_until("it has failed twice", lambda n=said: shimd.text().count("event=worker-start") >= n + 2, 10)
+            time.sleep(0.5)
+            assert cpu_ticks(holder) - ticks < 20, "the holder spins"
+            assert shimd.text().count("event=worker-start") < said + 20, "it tries all the time"
+            resource.prlimit(holder, resource.RLIMIT_NOFILE, limits)
+            wait_until("a worker", lambda pid=old: shimd.worker() not in (None, pid), 10)
+            shimd.reopen()
+            give_key(shimd, key)
+            writer.join(20)
+        assert result == [4096, 4096], result
+        os.close(fd)
+        # And it can be stopped in that state.
+        resource.prlimit(holder, resource.RLIMIT_NOFILE, (3, limits[1]))
+        os.kill(shimd.worker(), signal.SIGKILL)
+        time.sleep(0.3)
+        shimd.process.terminate()
+        assert shimd.process.wait(10) == 0
+
+
+def hung_up_and_alive():
+    """A worker that is not gone yet, but whose socket is: its holder waits for it without spinning."""
+    with Shimd() as shimd:
+        holder, worker = shimd.process.pid, shimd.worker()
+        with open(f"/proc/{worker}/cmdline") as file:
+            words = file.read().split("\0")
+        pidfd = os.pidfd_open(worker)
+        theirs = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, pidfd, int(words[words.index("--worker") + 1]), 0)
+        assert theirs >= 0, os.strerror(ctypes.get_errno())
+        os.kill(worker, signal.SIGSTOP)
+        socket.socket(fileno=theirs).shutdown(socket.SHUT_RDWR)
+        os.close(pidfd)
+        ticks = cpu_ticks(holder)
+        time.sleep(0.5)
+        ticks = cpu_ticks(holder) - ticks
+        os.kill(worker, signal.SIGCONT)
+        assert ticks < 8, f"the holder spins: {ticks} ticks in half a second"
+        wait_until("another worker", lambda: shimd.worker() not in (None, worker))
+        shimd.reopen()
         shimd.stop()
 
 
@@ -317,8 +421,9 @@ def no_key_in_open_files():
 
 
 def main():
-    tests = [usage, one_per_directory, orderly_worker_stop, restarted_by_systemd, without_resend, another_device,
-             descriptors_lost, cannot_start, many_volumes_come_and_go, no_key_in_open_files]
+    tests = [usage, one_per_directory, orderly_worker_stop, restarted_by_systemd, without_resend,
+             killed_while_it_takes_over, no_worker_to_be_had, hung_up_and_alive, another_device, descriptors_lost,
+             cannot_start, many_volumes_come_and_go, no_key_in_open_files]
     for test in [t for t in tests if t.__name__ in sys.argv[1:]] or tests:
         began = time.monotonic()
         test()

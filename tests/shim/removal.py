@@ -4,6 +4,7 @@
 ended, or because a new worker cannot take them on. And what a lane does when its memory or its device gives out."""
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import signal
@@ -208,6 +209,84 @@ def flush_failed():
         shimd.stop()
 
 
+def flush_under_way_at_takeover():
+    """How a flush ended that was under way when the worker was killed nobody can tell: that is counted, and told."""
+    with Shimd() as shimd, shimd.slow_disk("slow", 4 * MIB, 500, "fixed") as (disk, bytes_of):
+        shimd.control.create(UUID, "v", disk, SECTORS)
+        fd = open_direct(shimd.volume("v"))
+        os.fsync(fd)
+        shimd.kill_worker()
+        assert shimd.control.stats(UUID)["flushes_unknown"] == 0, "a flush that had ended is counted"
+        flushing = Call(os.fsync, fd)
+        wait_until("the flush is under way", lambda: shimd.control.stats(UUID)["in_flight"] == 1)
+        time.sleep(0.1)
+        shimd.kill_worker()
+        assert flushing.end("the flush").error == 0
+        assert shimd.control.stats(UUID)["flushes_unknown"] == 1
+        assert shimd.text().count("flush-result-unknown") == 1, shimd.text()
+        shimd.kill_worker()
+        assert shimd.control.stats(UUID)["flushes_unknown"] == 1, "it is forgotten, or counted again"
+        # An ordinary stop waits for the flush, and keeps its error.
+        with open(f"{bytes_of}.flush-fails", "w"):
+            pass
+        flushing = Call(os.fsync, fd)
+        wait_until("the flush is under way", lambda: shimd.control.stats(UUID)["in_flight"] == 1)
+        old = shimd.worker()
+        os.kill(old, signal.SIGTERM)
+        assert flushing.end("the flush").error == errno.EIO
+        wait_until("a new worker", lambda: shimd.worker() not in (None, old))
+        shimd.reopen()
+        assert error_of(os.fsync, fd) == errno.EIO
+        assert shimd.control.stats(UUID)["flushes_unknown"] == 1
+        os.close(fd)
+        shimd.control.remove(UUID)
+        shimd.control.create(UUID, "v", disk, SECTORS)
+        assert shimd.control.stats(UUID)["flushes_unknown"] == 0, "of the volume before"
+        shimd.control.remove(UUID)
+        shimd.stop()
+
+
+def lock_error(path, how=fcntl.LOCK_EX):
+    with open(path, "rb") as file:
+        return error_of(fcntl.flock, file, how | fcntl.LOCK_NB)
+
+
+def image_is_claimed():
+    """An image file belongs to one volume of all the dek-shimd there are, also while no worker lives."""
+    with Shimd() as first, Shimd() as second:
+        image = first.image("v.img", 4 * MIB)
+        for flags in (0, client.VOLUME_READONLY):
+            with open(image, "rb") as somebody:
+                fcntl.flock(somebody, fcntl.LOCK_SH)
+                assert error_of(lambda f=flags: first.control.create(UUID, "v", image, SECTORS, flags=f)) == errno.EBUSY
+            first.control.create(UUID, "v", image, SECTORS, flags=flags)
+            assert error_of(second.control.create, UUID, "w", image, SECTORS) == errno.EBUSY, "a second volume over it"
+            assert lock_error(image, fcntl.LOCK_SH) == errno.EWOULDBLOCK
+            worker = first.worker()
+            first.process.send_signal(signal.SIGSTOP)
+            os.kill(worker, signal.SIGKILL)
+            wait_until("it is dead", lambda pid=worker: state_of(pid) == "Z")
+            assert error_of(second.control.create, UUID, "w", image, SECTORS) == errno.EBUSY, "let go with the worker"
+            first.process.send_signal(signal.SIGCONT)
+            wait_until("a new worker", lambda pid=worker: first.worker() not in (None, pid))
+            first.reopen()
+            assert error_of(second.control.create, UUID, "w", image, SECTORS) == errno.EBUSY
+            first.control.remove(UUID)
+            assert lock_error(image) == 0, "still claimed after removal"
+            # What cannot be made claims nothing.
+            assert error_of(first.control.create, UUID, "v", image, 2 * SECTORS) == errno.ENXIO
+            assert lock_error(image) == 0
+        second.control.create(UUID, "w", image, SECTORS)
+        second.control.remove(UUID)
+        first.stop()
+        second.stop()
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0]
+
+
 def more_reads_than_memory():
     """More large reads than a lane has memory for, all of which must wait half-way: those that had no memory yet get what
     the others give back."""
@@ -234,7 +313,7 @@ def more_reads_than_memory():
 
 def main():
     tests = [kept_out_of_sight, under_way_when_the_connection_ends, cannot_be_taken_on,
-             killed_before_it_serves, flush_failed, more_reads_than_memory]
+             killed_before_it_serves, flush_failed, flush_under_way_at_takeover, image_is_claimed, more_reads_than_memory]
     for test in [t for t in tests if t.__name__ in sys.argv[1:]] or tests:
         began = time.monotonic()
         test()

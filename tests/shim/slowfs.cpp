@@ -2,6 +2,7 @@
 // A slow disk for tests: shows one file of a folder, direct I/O only, and lets each read, write and
 // flush wait before it happens. Writes therefore overtake each other, and are under way for long.
 // A file FILE.flush-fails makes the next flush fail, and is gone then: a device tells of it once.
+// While there is a file FILE.stat-waits, so does whoever asks for the size.
 //
 //   slowfs FILE MOUNTPOINT MS [fixed]    0..MS milliseconds at random, or always MS; in the
 //   foreground
@@ -22,7 +23,7 @@
 namespace {
 
 int backing = -1;
-std::string failing; // its presence
+std::string failing, unanswered; // their presence
 unsigned limit_ms;
 bool fixed;
 constexpr const char kName[] = "/disk";
@@ -34,8 +35,9 @@ void dawdle() {
 }
 
 // Room for all that a lane may submit: beyond it, submitting waits.
-void* begin(fuse_conn_info* connection, fuse_config*) {
+void* begin(fuse_conn_info* connection, fuse_config* config) {
     connection->max_background = 256;
+    config->attr_timeout = 0;
     return nullptr;
 }
 
@@ -47,6 +49,8 @@ int get_attributes(const char* path, struct stat* out, fuse_file_info*) {
     }
     if (std::strcmp(path, kName) != 0)
         return -ENOENT;
+    while (::access(unanswered.c_str(), F_OK) == 0)
+        ::usleep(5000);
     if (::fstat(backing, out) < 0)
         return -errno;
     return 0;
@@ -85,6 +89,7 @@ int main(int argc, char** argv) {
     }
     backing = ::open(argv[1], O_RDWR | O_CLOEXEC);
     failing = std::string(argv[1]) + ".flush-fails";
+    unanswered = std::string(argv[1]) + ".stat-waits";
     limit_ms = static_cast<unsigned>(std::atoi(argv[3]));
     fixed = argc > 4;
     if (backing < 0) {

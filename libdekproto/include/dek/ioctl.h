@@ -244,7 +244,8 @@ struct dek_ioc_stats {
 	__u64 errors;	     /* of the device beneath */
 	__u64 in_flight;
 	__u64 restarts;	     /* of the worker under this volume */
-	__u64 reserved[2];
+	__u64 flushes_unknown; /* flushes whose result was lost with a worker: data may be */
+	__u64 reserved;
 };
 
 /* ---- DEK_IOC_EVENTS: userspace shim; the kernel shim sends the same by generic netlink. ----
@@ -281,7 +282,7 @@ struct dek_ioc_events {
 
 /* ---- Userspace shim only (the kernel's counterpart is a dm table). ----
  * VOLUME_CREATE: opens `device` (a block device or a regular file; EBUSY if another volume has it or,
- * for a block device, anybody holds it exclusively) and exports sectors [offset, offset + count) as the
+ * for a block device, anybody holds it exclusively, for a file, anybody has a flock() on it) and exports sectors [offset, offset + count) as the
  * file `name` of the volumes directory, with a fresh, unmapped endpoint under `uuid`. count and offset
  * are multiples of logical_block. EEXIST: UUID or name in use. EINVAL: bad name ([A-Za-z0-9._-], not
  * starting with a dot), sizes, unit. ENXIO: the device is smaller.

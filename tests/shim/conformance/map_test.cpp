@@ -129,11 +129,9 @@ TEST_CASE("reserved fields must be zero in every call that has them") {
     f.fence = DEK_FENCE_HOLD;
     f.reserved = 1;
     CHECK(v.caller().call(DEK_IOC_FENCE, f) == EINVAL);
-    for (int i = 0; i < 2; i++) {
-        auto s = v.argument<dek_ioc_stats>();
-        s.reserved[i] = 1;
-        CHECK(v.caller().call(DEK_IOC_STATS, s) == EINVAL);
-    }
+    auto s = v.argument<dek_ioc_stats>();
+    s.reserved = 1;
+    CHECK(v.caller().call(DEK_IOC_STATS, s) == EINVAL);
 }
 
 TEST_CASE("the list shows endpoints in order, page by page") {

@@ -93,11 +93,18 @@ TEST_CASE("an entry shows only after its commit") {
     table->set_had_map(0);
     *table->flush_failed(0) = 1;
     table->count_restart(0);
+    *table->flushes(0) = 2;
+    CHECK(table->settle_flushes(0) == 2);
+    CHECK(table->settle_flushes(0) == 0);
+    *table->flushes(0) = 3;
+    CHECK(table->settle_flushes(0) == 3);
+    *table->flushes(0) = 1;
     table->set_fence(0, 2);
     const auto other = VolumeTable::open(Fd(::dup(table->fd())));
     REQUIRE(other);
     CHECK(other->at(0).had_map == 1);
     CHECK(other->at(0).flush_failed == 1);
+    CHECK(other->at(0).flushes_unknown == 5);
     CHECK(other->at(0).restarts == 1);
     CHECK(other->at(0).config.fence == 2);
     table->erase(0);
@@ -105,6 +112,8 @@ TEST_CASE("an entry shows only after its commit") {
     table->prepare(0, numbered(7), {7, 8});
     CHECK(table->at(0).had_map == 0); // nothing of the last one
     CHECK(table->at(0).flush_failed == 0);
+    CHECK(table->at(0).flushes == 0);
+    CHECK(table->at(0).flushes_unknown == 0);
     CHECK(table->at(0).restarts == 0);
 }
 
