@@ -121,6 +121,24 @@ job_fresh() {
     note_result "fresh machine" $rc
 }
 
+# run_vm NAME COMMAND...: adds its `ok` and `FAILED` lines.
+run_vm() {
+    local name=$1 log="$logs/$1.log" good bad rc
+    shift
+    "$@" >"$log" 2>&1
+    rc=$?
+    good=$(grep -c '^ok ' "$log") bad=$(grep -c '^FAILED ' "$log")
+    grep -E '^ok [^:]*\([0-9]+ s\)$' "$log"
+    if [ $rc != 0 ]; then grep -v '^ok ' "$log" | tail -n 80; fi
+    if [ $rc != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+    passed=$((passed + good)) failed=$((failed + bad))
+}
+
+job_debug() {
+    setup build run test vm debug || return
+    build build all && run_vm debug tests/vm/debug.sh -b build
+}
+
 job_bench() {
     bench/run.sh cipher volume lookup
     note_result "benchmarks" $?

@@ -8,6 +8,7 @@
 #   asan     quick, built with AddressSanitizer and UndefinedBehaviorSanitizer
 #   fuzz     every fuzz target for FUZZ_SECONDS (30)
 #   fresh    a bare Debian 12 root: the README's first command and `quick`, as written
+#   debug    the kernel shim's suites on a debug kernel, which is built once (not part of all)
 #   bench    every benchmark, with its figures and goals (not part of all)
 #   soak     full sizes: 500 kills, an hour of fuzzing (not part of all)
 set -uo pipefail
@@ -22,7 +23,7 @@ main() {
     local jobs=("$@") job
     [ ${#jobs[@]} -gt 0 ] || read -ra jobs <<<"$all_jobs"
     for job in "${jobs[@]}"; do
-        declare -F "job_$job" >/dev/null || { sed -n '4,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+        declare -F "job_$job" >/dev/null || { sed -n '4,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
     done
     [ "$(id -u)" = 0 ] || { echo "tests/run.sh: root is needed (FUSE mounts, loop devices)" >&2; exit 1; }
     for job in "${jobs[@]}"; do
