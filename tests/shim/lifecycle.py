@@ -260,10 +260,13 @@ def no_worker_to_be_had():
         os.close(fd)
         # And it can be stopped in that state.
         resource.prlimit(holder, resource.RLIMIT_NOFILE, (3, limits[1]))
+        said = shimd.text().count("event=worker-start")
         os.kill(shimd.worker(), signal.SIGKILL)
-        time.sleep(0.3)
+        wait_until("the pauses are long", lambda: shimd.text().count("event=worker-start") >= said + 5, 10)
+        resource.prlimit(holder, resource.RLIMIT_NOFILE, limits)  # it needs some to clean up
         shimd.process.terminate()
         assert shimd.process.wait(10) == 0
+        assert not os.listdir(f"{shimd.dir}/volumes"), "files are left behind"
 
 
 def hung_up_and_alive():
