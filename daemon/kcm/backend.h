@@ -41,6 +41,15 @@ class Backend {
     // The endpoint first when it grows; the block device takes over its size in rescale().
     virtual Result<void> resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) = 0;
     virtual Result<void> rescale(const NodeSpec& spec) = 0;
+    // After a restart: what was cut short while the block device stood still goes on. The endpoint
+    // has `lbas`.
+    virtual Result<void> revive(const NodeSpec& spec, std::uint64_t lbas) = 0;
+    // Where an endpoint that nobody remembers comes from.
+    struct Origin {
+        std::string name; // empty: the header's
+        std::string device;
+    };
+    virtual Origin origin(const dek_list_entry& endpoint) const = 0;
 };
 
 } // namespace dek::kcm

@@ -18,6 +18,11 @@ Result<VolumePtr> Controller::switch_to(const std::string& name, const std::stri
         return found; // where this build's volumes always are
     if (where != "software")
         return fail(Errc::invalid_argument, "a volume is switched to endpoint or to software");
+    if (found->shim == "kernel")
+        return fail(
+            Errc::unsupported,
+            "volume " + name +
+                " stays with the kernel shim: this kcmd does not hand volumes over to dm-crypt");
     const bool dm = ::access("/sys/class/misc/device-mapper", F_OK) == 0;
     return fail(
         Errc::unsupported,

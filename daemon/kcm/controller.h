@@ -158,10 +158,10 @@ class Controller {
     Result<void> read_again(Volume& volume, const Record& record);
     void describe(Volume& volume, const Record& record, const dek_list_entry& endpoint);
     Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
+    void revive(const Volume& volume, const dek_list_entry& endpoint);
     void settle_node(Volume& volume, const Record& record);
     bool resync_site(const ShimSite& at, std::vector<Record> records);
-    std::optional<Record> record_of_stranger(const std::string& kind,
-                                             const dek_list_entry& endpoint);
+    std::optional<Record> record_of_stranger(const ShimSite& at, const dek_list_entry& endpoint);
     void release_tokens(const Volume& volume);
     void lost(const Record& record);
 

@@ -15,6 +15,9 @@ Result<void> Controller::clear_away(const Volume& v) {
     if (auto r = site(v).backend->conceal(v.node(), std::chrono::milliseconds(500)); !r)
         return fail(r.error().code,
                     "what is left of volume " + v.name + " is still in use: " + r.error().reason);
+    if (auto r = site(v).backend->remove(*site(v).shim, v.node(), std::chrono::milliseconds(500));
+        !r)
+        return r;
     unlink(v.name);
     records_.remove(v.name);
     parts_.registry->withdraw(v.name);

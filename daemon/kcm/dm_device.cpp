@@ -59,6 +59,18 @@ bool add_table(dm_task* task, const std::vector<DmTarget>& table) {
     return true;
 }
 
+// Not for ever: an udev that has died, or hangs in a rule of somebody's, must not stop kcmd.
+void wait_for_udev(std::uint32_t cookie) {
+    if (!cookie || !dm_udev_get_sync_support()) // no udev runs; libdevmapper makes the nodes
+        return;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    for (int ready = 0; dm_udev_wait_immediate(cookie, &ready) && !ready;) {
+        if (std::chrono::steady_clock::now() >= until)
+            return log(Level::warning, "udev-does-not-answer", {{"cookie", cookie}});
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+}
+
 // A task that makes the kernel send an event, and udev's answer to it.
 Result<void> run_and_settle(dm_task* task, std::uint16_t udev_flags, const std::string& what) {
     std::uint32_t cookie = 0;
@@ -66,7 +78,7 @@ Result<void> run_and_settle(dm_task* task, std::uint16_t udev_flags, const std::
         return fail(Errc::internal, what + ": no semaphore to wait for udev");
     const bool ran = dm_task_run(task) != 0;
     const int error = dm_task_get_errno(task);
-    dm_udev_wait(cookie);
+    wait_for_udev(cookie);
     dm_task_update_nodes();
     return ran ? Result<void>() : Result<void>(fail_errno(error ? error : EINVAL, what));
 }
@@ -97,6 +109,36 @@ void clear_table(const std::string& name) {
         dm_task_run(task.get());
 }
 
+// The live one; empty where there is none.
+Result<std::vector<DmTarget>> table_of(const std::string& name) {
+    const Task task = named_task(DM_DEVICE_TABLE, name);
+    if (!task || !dm_task_run(task.get()))
+        return failed(task.get(), "the table of device " + name + " cannot be read");
+    std::vector<DmTarget> table;
+    void* next = nullptr;
+    do {
+        DmTarget t;
+        char *type = nullptr, *parameters = nullptr;
+        next = dm_get_next_target(task.get(), next, &t.first, &t.count, &type, &parameters);
+        if (!type)
+            break;
+        t.type = type;
+        t.parameters = parameters ? parameters : "";
+        table.push_back(std::move(t));
+    } while (next);
+    return table;
+}
+
+// A table that is refused when it is to come live may have taken the old one's place by then.
+Result<void> go_back(const std::string& name, const std::vector<DmTarget>& old, bool read_only,
+                     std::uint16_t flags) {
+    clear_table(name);
+    if (!old.empty())
+        if (auto r = load(name, old, read_only); !r)
+            return r;
+    return resume(name, flags);
+}
+
 constexpr std::uint16_t hidden_flags = DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG |
                                        DM_UDEV_DISABLE_DISK_RULES_FLAG |
                                        DM_UDEV_DISABLE_OTHER_RULES_FLAG;
@@ -120,6 +162,17 @@ Result<std::optional<DmInfo>> dm_find(const std::string& uuid) {
                   info.live_table != 0, info.read_only != 0};
 }
 
+Result<std::vector<dev_t>> dm_beneath(const std::string& name) {
+    const Task task = named_task(DM_DEVICE_DEPS, name);
+    const std::string what = "asking for the devices beneath " + name;
+    if (!task || !dm_task_run(task.get()))
+        return failed(task.get(), what);
+    const dm_deps* deps = dm_task_get_deps(task.get());
+    if (!deps)
+        return failed(nullptr, what);
+    return std::vector<dev_t>(deps->device, deps->device + deps->count);
+}
+
 Result<void> dm_create(const DmCreate& create) {
     const Task task = named_task(DM_DEVICE_CREATE, create.name);
     const std::string what = "device " + create.name + " cannot be made";
@@ -128,7 +181,7 @@ Result<void> dm_create(const DmCreate& create) {
         return failed(nullptr, what);
     const auto made = run_and_settle(task.get(), create.hidden ? hidden_flags : 0, what);
     if (!made && made.error().code == Errc::busy)
-        return fail(Errc::exists, what + ": the name or its UUID is in use");
+        return fail(Errc::busy, what + ": its name, its UUID or the device beneath is in use");
     return made;
 }
 
@@ -140,21 +193,23 @@ Result<void> dm_rename(const std::string& from, const std::string& to) {
     return run_and_settle(task.get(), 0, what);
 }
 
-Result<void> dm_replace(const std::string& name, const std::vector<DmTarget>& table,
-                        bool read_only) {
+Result<void> dm_replace(const std::string& name, const std::vector<DmTarget>& table, bool read_only,
+                        bool hidden) {
+    const std::uint16_t flags = hidden ? hidden_flags : 0;
+    const auto old = table_of(name);
+    if (!old)
+        return tl::unexpected(old.error());
     if (auto r = load(name, table, read_only); !r)
         return r;
     if (auto r = suspend(name); !r) {
         clear_table(name);
         return r;
     }
-    auto done = resume(name, 0);
-    if (!done) { // the new table was refused; the old one is still there
-        clear_table(name);
-        if (auto back = resume(name, 0); !back)
+    auto done = resume(name, flags);
+    if (!done)
+        if (auto back = go_back(name, *old, read_only, flags); !back)
             return fail(done.error().code,
                         done.error().reason + "; " + back.error().reason + ": it stays suspended");
-    }
     return done;
 }
 

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <sys/types.h>
+
 #include "base/result.h"
 
 namespace dek::kcm {
@@ -33,8 +35,12 @@ struct DmInfo {
 // The device of this UUID ("DEK-..."), if there is one.
 Result<std::optional<DmInfo>> dm_find(const std::string& uuid);
 
+// Numbers of the devices beneath the live table, or of the inactive one where none is live.
+Result<std::vector<dev_t>> dm_beneath(const std::string& name);
+
 // Made and running. Hidden: udev lets only its most basic rules see it, so nothing opens it or acts
-// on what it holds until it is renamed. Errc::exists: the name or UUID is taken.
+// on what it holds until it is renamed. Errc::busy: the name, the UUID or a device beneath is
+// taken.
 struct DmCreate {
     std::string name;
     std::string uuid;
@@ -48,9 +54,9 @@ Result<void> dm_create(const DmCreate& create);
 Result<void> dm_rename(const std::string& from, const std::string& to);
 
 // Suspends (what is under way ends first, a filesystem on it is frozen), takes the new table, and
-// resumes. On failure the old table is in force and I/O goes on.
-Result<void> dm_replace(const std::string& name, const std::vector<DmTarget>& table,
-                        bool read_only);
+// resumes. On failure the old table, if there was one, is in force and I/O goes on.
+Result<void> dm_replace(const std::string& name, const std::vector<DmTarget>& table, bool read_only,
+                        bool hidden);
 
 // Errc::busy when it is still open after `patience`. Fine when it is not there.
 Result<void> dm_remove(const std::string& name, std::chrono::milliseconds patience);

@@ -74,6 +74,11 @@ Result<void> FuseVolumes::resize(Shim& shim, const NodeSpec& spec, std::uint64_t
     return shim.volume_resize(spec.uuid, lbas);
 }
 
+Backend::Origin FuseVolumes::origin(const dek_list_entry& endpoint) const {
+    return {{endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name)},
+            {endpoint.device, ::strnlen(endpoint.device, sizeof endpoint.device)}};
+}
+
 Result<void> FuseVolumes::rescale(const NodeSpec& spec) {
     const auto loop = exposed(spec);
     return loop ? resize_loop(*loop) : Result<void>();

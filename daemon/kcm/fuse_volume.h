@@ -21,6 +21,9 @@ class FuseVolumes : public Backend {
                         std::chrono::milliseconds patience) override;
     Result<void> resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) override;
     Result<void> rescale(const NodeSpec& spec) override;
+    // Its block device never stands still.
+    Result<void> revive(const NodeSpec&, std::uint64_t) override { return {}; }
+    Origin origin(const dek_list_entry& endpoint) const override;
 
   private:
     std::string file_of(const NodeSpec& spec) const { return shim_dir_ + "/volumes/" + spec.name; }

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kcm/kernel_volume.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/log.h"
+#include "kcm/device_use.h"
 #include "kcm/loop.h"
 
 namespace dek::kcm {
@@ -30,70 +35,100 @@ std::string number_of(dev_t device) {
     return std::to_string(major(device)) + ":" + std::to_string(minor(device));
 }
 
-Result<struct stat> look_at(const std::string& path) {
+bool is_file(const std::string& path) {
+    struct stat found;
+    return ::stat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode);
+}
+
+Result<dev_t> block_number(const std::string& path) {
     struct stat found;
     if (::stat(path.c_str(), &found) != 0)
         return fail_errno(errno, path);
-    return found;
+    if (!S_ISBLK(found.st_mode))
+        return fail(Errc::invalid_argument, path + " is not a block device");
+    return found.st_rdev;
 }
 
-bool is_file(const NodeSpec& spec) {
-    const auto found = look_at(spec.device);
-    return found && S_ISREG(found->st_mode);
+// "/dev/loop3", by what the kernel calls it; empty: it is gone.
+std::string node_of(const std::string& number) {
+    std::error_code none;
+    std::string name = std::filesystem::read_symlink("/sys/dev/block/" + number, none).filename();
+    std::replace(name.begin(), name.end(), '!', '/');
+    return name.empty() ? name : "/dev/" + name;
 }
-
-} // namespace
 
 // UUID DEVICE OFFSET UNIT, as the target's constructor documents it. By number: paths are the
 // kernel's to look up, and may mean something else to it.
-Result<DmTarget> KernelVolumes::target_of(const NodeSpec& spec, std::uint64_t lbas) {
-    std::string path = spec.device;
-    if (is_file(spec)) {
-        auto loop = find_loop(std::filesystem::canonical(path).string());
-        if (!loop)
-            return fail(Errc::not_found, "the loop device on " + path + " is gone");
-        path = *loop;
-    }
-    const auto found = look_at(path);
-    if (!found)
-        return tl::unexpected(found.error());
-    if (!S_ISBLK(found->st_mode))
-        return fail(Errc::invalid_argument, path + " is not a block device");
+DmTarget target_of(const NodeSpec& spec, dev_t beneath, std::uint64_t lbas) {
     return DmTarget{0, lbas, "dek",
-                    volume::uuid_text(spec.uuid) + " " + number_of(found->st_rdev) + " " +
+                    volume::uuid_text(spec.uuid) + " " + number_of(beneath) + " " +
                         std::to_string(spec.offset) + " " + std::to_string(spec.data_unit) +
                         " 1 fence:eio"};
 }
 
-Result<void> KernelVolumes::create(Shim&, const NodeSpec& spec) {
-    const bool file = is_file(spec);
-    std::string loop;
-    if (file) {
-        auto made = attach_loop(std::filesystem::canonical(spec.device).string(),
-                                spec.logical_block, spec.read_only);
-        if (!made)
-            return tl::unexpected(made.error());
-        loop = *made;
-    }
-    auto target = target_of(spec, spec.size);
-    auto made = target
-                    ? dm_create({hidden_name(spec), dm_uuid(spec), {*target}, spec.read_only, true})
-                    : tl::unexpected(target.error());
-    if (!made && file)
-        (void)detach_loop(loop, std::filesystem::canonical(spec.device).string(),
-                          std::chrono::milliseconds(500));
-    return made;
-}
-
-Result<Fd> KernelVolumes::open(const NodeSpec& spec) {
+Result<DmInfo> find_device(const NodeSpec& spec) {
     auto info = dm_find(dm_uuid(spec));
     if (!info)
         return tl::unexpected(info.error());
     if (!*info)
         return fail(Errc::not_found, "the device of volume " + spec.name + " is gone");
-    Fd fd(::open((*info)->node.c_str(), O_RDONLY | O_CLOEXEC));
+    return **info;
+}
+
+Result<dev_t> device_beneath(const DmInfo& info) {
+    auto beneath = dm_beneath(info.name);
+    if (!beneath)
+        return tl::unexpected(beneath.error());
+    if (beneath->size() != 1)
+        return fail(Errc::internal, "device " + info.name + " has no table of ours");
+    return beneath->front();
+}
+
+Result<void> give_table(const NodeSpec& spec, const DmInfo& info, std::uint64_t lbas) {
+    auto beneath = device_beneath(info);
+    // Made, but never given a table.
+    if (!beneath && !info.live && !is_file(spec.device))
+        beneath = block_number(spec.device);
+    if (!beneath)
+        return tl::unexpected(beneath.error());
+    return dm_replace(info.name, {target_of(spec, *beneath, lbas)}, spec.read_only,
+                      info.name == hidden_name(spec));
+}
+
+std::string who_uses(const std::string& node) {
+    auto device = open_device(node, Access::read);
+    const auto unused = device ? check_unused(*device) : Result<void>();
+    return unused ? node + " is open" : unused.error().reason;
+}
+
+} // namespace
+
+Result<void> KernelVolumes::create(Shim&, const NodeSpec& spec) {
+    Fd held; // from here on the mapped device holds it
+    std::string beneath = spec.device;
+    if (is_file(spec.device)) {
+        auto loop = attach_loop(spec.device, spec.logical_block, spec.read_only, &held);
+        if (!loop)
+            return tl::unexpected(loop.error());
+        beneath = *loop;
+    }
+    auto number = block_number(beneath);
+    if (!number)
+        return tl::unexpected(number.error());
+    return dm_create({hidden_name(spec),
+                      dm_uuid(spec),
+                      {target_of(spec, *number, spec.size)},
+                      spec.read_only,
+                      true});
+}
+
+Result<Fd> KernelVolumes::open(const NodeSpec& spec) {
+    auto info = find_device(spec);
+    if (!info)
+        return tl::unexpected(info.error());
+    Fd fd(::open(info->node.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd)
-        return fail_errno(errno, (*info)->node + " cannot be opened");
+        return fail_errno(errno, info->node + " cannot be opened");
     return fd;
 }
 
@@ -119,35 +154,60 @@ Result<void> KernelVolumes::conceal(const NodeSpec& spec, std::chrono::milliseco
     const auto info = dm_find(dm_uuid(spec));
     if (!info || !*info) // where there is no device-mapper, there is no device
         return {};
-    return dm_remove((*info)->name, patience);
+    auto done = dm_remove((*info)->name, patience);
+    if (!done && done.error().code == Errc::busy)
+        return fail(Errc::busy, who_uses((*info)->node));
+    return done;
 }
 
-// The endpoint goes with the last table that names it.
+// The endpoint goes with the last table that names it, and the loop device with that, once nobody
+// (udev, say) looks at it any more.
 Result<void> KernelVolumes::remove(Shim&, const NodeSpec& spec,
                                    std::chrono::milliseconds patience) {
+    const auto until = std::chrono::steady_clock::now() + patience;
     if (auto r = conceal(spec, patience); !r)
         return r;
-    if (!is_file(spec))
-        return {};
-    const std::string file = std::filesystem::canonical(spec.device).string();
-    const auto loop = find_loop(file);
-    return loop ? detach_loop(*loop, file, patience) : Result<void>();
+    for (auto loop = find_loop(spec.device); loop && held_loop_file(*loop);
+         loop = find_loop(spec.device)) {
+        if (std::chrono::steady_clock::now() >= until)
+            break;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return {};
 }
 
 Result<void> KernelVolumes::resize(Shim&, const NodeSpec& spec, std::uint64_t lbas) {
-    auto info = dm_find(dm_uuid(spec));
+    auto info = find_device(spec);
     if (!info)
         return tl::unexpected(info.error());
-    if (!*info)
-        return fail(Errc::not_found, "the device of volume " + spec.name + " is gone");
-    if (is_file(spec))
-        if (auto loop = find_loop(std::filesystem::canonical(spec.device).string()))
-            if (auto r = resize_loop(*loop); !r)
-                return r;
-    auto target = target_of(spec, lbas);
-    if (!target)
-        return tl::unexpected(target.error());
-    return dm_replace((*info)->name, {*target}, spec.read_only);
+    auto beneath = device_beneath(*info);
+    if (!beneath)
+        return tl::unexpected(beneath.error());
+    const std::string node = node_of(number_of(*beneath));
+    if (held_loop_file(node) == spec.device)
+        if (auto r = resize_loop(node); !r)
+            return r;
+    return give_table(spec, *info, lbas);
+}
+
+// Killed between its making and its first table, or between suspending and resuming.
+Result<void> KernelVolumes::revive(const NodeSpec& spec, std::uint64_t lbas) {
+    auto info = find_device(spec);
+    if (!info)
+        return tl::unexpected(info.error());
+    if (info->live && !info->suspended)
+        return {};
+    log(Level::warning, "standing-device-revived", {{"volume", spec.name}});
+    return give_table(spec, *info, lbas);
+}
+
+// The shim names devices "/dev/block/MAJOR:MINOR".
+Backend::Origin KernelVolumes::origin(const dek_list_entry& endpoint) const {
+    const std::string name(endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name));
+    const std::filesystem::path path(
+        std::string(endpoint.device, ::strnlen(endpoint.device, sizeof endpoint.device)));
+    const std::string node = node_of(path.filename());
+    return {name.rfind("dek-", 0) == 0 ? name.substr(4) : "", held_loop_file(node).value_or(node)};
 }
 
 } // namespace dek::kcm

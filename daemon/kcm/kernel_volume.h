@@ -11,7 +11,7 @@ namespace dek::kcm {
 class KernelVolumes : public Backend {
   public:
     const char* kind() const override { return "kernel"; }
-    // A regular file gets a loop device beneath.
+    // A regular file gets a loop device beneath, which goes with the mapped device.
     Result<void> create(Shim& shim, const NodeSpec& spec) override;
     Result<Fd> open(const NodeSpec& spec) override;
     Result<std::string> expose(const NodeSpec& spec) override;
@@ -22,9 +22,8 @@ class KernelVolumes : public Backend {
     Result<void> resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) override;
     // The table brought it.
     Result<void> rescale(const NodeSpec&) override { return {}; }
-
-  private:
-    Result<DmTarget> target_of(const NodeSpec& spec, std::uint64_t lbas);
+    Result<void> revive(const NodeSpec& spec, std::uint64_t lbas) override;
+    Origin origin(const dek_list_entry& endpoint) const override;
 };
 
 } // namespace dek::kcm

@@ -53,9 +53,9 @@ bool parse(nl_msg* message, dek_event& event) {
 
 } // namespace
 
-KernelWatch::KernelWatch(ShimWatch::Callbacks callbacks)
-    : callbacks_(std::move(callbacks)), stop_(::eventfd(0, EFD_CLOEXEC)),
-      thread_([this] { run(); }) {
+KernelWatch::KernelWatch(std::string control, ShimWatch::Callbacks callbacks)
+    : control_(std::move(control)), callbacks_(std::move(callbacks)),
+      stop_(::eventfd(0, EFD_CLOEXEC)), thread_([this] { run(); }) {
     ::pthread_setname_np(thread_.native_handle(), "kernel-watch");
 }
 
@@ -67,15 +67,17 @@ KernelWatch::~KernelWatch() {
         thread_.detach();
 }
 
-// False: there is no such family, as long as the module is not loaded.
+// False: there is no such family, as long as the module is not loaded. To ask for it would have the
+// kernel start modprobe each time.
 bool KernelWatch::listen(nl_sock* socket) {
-    if (genl_connect(socket) < 0)
+    if (::access(control_.c_str(), F_OK) != 0 || genl_connect(socket) < 0)
         return false;
     const int group = genl_ctrl_resolve_grp(socket, DEK_NL_FAMILY, DEK_NL_GROUP);
     if (group < 0 || nl_socket_add_membership(socket, group) < 0 ||
         nl_socket_set_nonblocking(socket) < 0)
         return false;
-    nl_socket_disable_seq_check(socket); // nothing here answers a request
+    nl_socket_disable_seq_check(socket);           // nothing here answers a request
+    nl_socket_set_buffer_size(socket, 1 << 20, 0); // what does not fit is lost
     return nl_socket_modify_cb(
                socket, NL_CB_VALID, NL_CB_CUSTOM,
                [](nl_msg* message, void* self) {

@@ -18,7 +18,8 @@ namespace dek::kcm {
 // go away under its endpoints.
 class KernelWatch {
   public:
-    explicit KernelWatch(ShimWatch::Callbacks callbacks);
+    // control: the module's device, which is there when the module is.
+    KernelWatch(std::string control, ShimWatch::Callbacks callbacks);
     ~KernelWatch();
     KernelWatch(const KernelWatch&) = delete;
     KernelWatch& operator=(const KernelWatch&) = delete;
@@ -29,6 +30,7 @@ class KernelWatch {
     void serve(nl_sock* socket);
     int take(nl_msg* message);
 
+    std::string control_;
     ShimWatch::Callbacks callbacks_;
     std::uint64_t sequence_ = 0; // of the last event; 0: none yet
     bool lost_ = false;

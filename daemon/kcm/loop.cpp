@@ -21,11 +21,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string backing_of(const std::string& loop) {
-    std::ifstream in("/sys/block/" + fs::path(loop).filename().string() + "/loop/backing_file");
+std::string attribute_of(const std::string& loop, const char* attribute) {
+    std::ifstream in("/sys/block/" + fs::path(loop).filename().string() + "/loop/" + attribute);
     std::string line;
     std::getline(in, line);
     return line;
+}
+
+std::string backing_of(const std::string& loop) {
+    return attribute_of(loop, "backing_file");
 }
 
 Result<Fd> open_file(const std::string& file, bool read_only) {
@@ -37,18 +41,19 @@ Result<Fd> open_file(const std::string& file, bool read_only) {
 }
 
 loop_config configuration(const std::string& file, int backing, std::uint32_t block,
-                          bool read_only) {
+                          std::uint32_t flags) {
     loop_config config;
     std::memset(&config, 0, sizeof config);
     config.fd = static_cast<__u32>(backing);
     config.block_size = block;
-    config.info.lo_flags = LO_FLAGS_DIRECT_IO | (read_only ? LO_FLAGS_READ_ONLY : 0);
+    config.info.lo_flags = LO_FLAGS_DIRECT_IO | flags;
     std::strncpy(reinterpret_cast<char*>(config.info.lo_file_name), file.c_str(), LO_NAME_SIZE - 1);
     return config;
 }
 
-// EBUSY: another program took this free loop device first.
-Result<bool> configure(const std::string& loop, const loop_config& config, bool read_only) {
+// None (EBUSY): another program took this free loop device first.
+Result<Fd> configure(const std::string& loop, const loop_config& config) {
+    const bool read_only = config.info.lo_flags & LO_FLAGS_READ_ONLY;
     Fd fd;
     for (int tries = 0; !fd && tries < 50; tries++) { // udev may still have to make the node
         fd = Fd(::open(loop.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
@@ -60,9 +65,9 @@ Result<bool> configure(const std::string& loop, const loop_config& config, bool 
     if (!fd)
         return fail_errno(errno, loop + " cannot be opened");
     if (::ioctl(fd.get(), LOOP_CONFIGURE, &config) == 0)
-        return true;
+        return fd;
     if (errno == EBUSY)
-        return false;
+        return Fd();
     return fail_errno(errno, loop + " cannot be set up");
 }
 
@@ -97,7 +102,7 @@ Result<void> clear(const std::string& loop) {
 } // namespace
 
 Result<std::string> attach_loop(const std::string& file, std::uint32_t logical_block,
-                                bool read_only) {
+                                bool read_only, Fd* hold) {
     const Fd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
     if (!control)
         return fail(Errc::unsupported,
@@ -105,19 +110,32 @@ Result<std::string> attach_loop(const std::string& file, std::uint32_t logical_b
     auto backing = open_file(file, read_only);
     if (!backing)
         return tl::unexpected(backing.error());
-    const auto config = configuration(file, backing->get(), logical_block, read_only);
+    std::uint32_t flags = read_only ? std::uint32_t{LO_FLAGS_READ_ONLY} : 0;
+    if (hold)
+        flags |= LO_FLAGS_AUTOCLEAR;
+    const auto config = configuration(file, backing->get(), logical_block, flags);
     for (int tries = 0; tries < 20; tries++) {
         const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
         if (number < 0)
             return fail_errno(errno, "no free loop device");
         const std::string loop = "/dev/loop" + std::to_string(number);
-        auto done = configure(loop, config, read_only);
+        auto done = configure(loop, config);
         if (!done)
             return tl::unexpected(done.error());
-        if (*done)
-            return loop;
+        if (!*done)
+            continue;
+        if (hold)
+            *hold = std::move(*done);
+        return loop;
     }
     return fail(Errc::busy, "every free loop device was taken by somebody else");
+}
+
+std::optional<std::string> held_loop_file(const std::string& loop) {
+    const std::string file = backing_of(loop);
+    if (file.empty() || attribute_of(loop, "autoclear") != "1")
+        return std::nullopt;
+    return file;
 }
 
 std::optional<std::string> find_loop(const std::string& file) {

@@ -17,11 +17,6 @@ const dek_list_entry* find_endpoint(const std::vector<dek_list_entry>& endpoints
     return nullptr;
 }
 
-template <std::size_t n>
-std::string text_of(const char (&field)[n]) {
-    return {field, ::strnlen(field, n)};
-}
-
 Volume volume_of(const Record& r) {
     Volume v;
     v.header.uuid = r.uuid;
@@ -114,6 +109,15 @@ void Controller::describe(Volume& v, const Record& record, const dek_list_entry&
     v.keys = key_infos(v.header);
 }
 
+// With or without keys: what waits on a block device that stands still waits for ever.
+void Controller::revive(const Volume& v, const dek_list_entry& endpoint) {
+    auto spec = v.node();
+    spec.offset = endpoint.first;
+    spec.data_unit = endpoint.data_unit;
+    if (auto r = site(v).backend->revive(spec, endpoint.count); !r)
+        log_error("block-device-stands-still", r.error(), {{"volume", v.name}});
+}
+
 // Map, keys and size of the endpoint, as the header says. What grows does so before the map is
 // there that covers it; what shrinks does so at once where nothing is mapped beyond, so that it is
 // never plain, or else once the new map has let go of it.
@@ -181,6 +185,7 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     }
     const auto known = parts_.registry->find(record.name);
     Volume v = known ? *known : volume_of(record);
+    revive(v, *endpoint);
     auto done = v.verified ? Result<void>() : read_again(v, record);
     if (done)
         done = restore_service(v, *endpoint);
@@ -210,21 +215,24 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
 
 // An endpoint without a record (the run directory was wiped): ours if the device beneath holds its
 // header.
-std::optional<Record> Controller::record_of_stranger(const std::string& kind,
+std::optional<Record> Controller::record_of_stranger(const ShimSite& at,
                                                      const dek_list_entry& endpoint) {
+    const auto origin = at.backend->origin(endpoint);
     Record r;
-    r.name = text_of(endpoint.name);
-    r.device = text_of(endpoint.device);
     std::memcpy(r.uuid.data(), endpoint.uuid, r.uuid.size());
-    auto device = open_device(r.device, Access::read);
-    if (!device || !volume::name_is_valid(r.name) || parts_.registry->find(r.name))
+    auto device = open_device(origin.device, Access::read);
+    if (!device)
         return std::nullopt;
     auto sited = find_header(*device, {}, Access::read);
     if (!sited || sited->found.copy.header.uuid != r.uuid)
         return std::nullopt;
+    r.name = origin.name.empty() ? sited->found.copy.header.name : origin.name;
+    r.device = device->path;
+    if (!volume::name_is_valid(r.name) || parts_.registry->find(r.name))
+        return std::nullopt;
     r.identity = device->identity();
     r.header_lba = sited->site.lba;
-    r.shim = kind;
+    r.shim = at.kind;
     r.complete = false; // so that what is missing of it is made
     return r;
 }
@@ -242,10 +250,12 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
             ours = ours || std::memcmp(endpoint.uuid, record.uuid.data(), record.uuid.size()) == 0;
         if (ours)
             continue;
-        if (auto stranger = record_of_stranger(at.kind, endpoint))
+        if (auto stranger = record_of_stranger(at, endpoint))
             records.push_back(std::move(*stranger));
         else
-            log(Level::warning, "endpoint-of-nobody", {{"name", text_of(endpoint.name)}});
+            log(Level::warning, "endpoint-of-nobody",
+                {{"name",
+                  std::string(endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name))}});
     }
     bool waiting = false;
     for (const auto& record : records)

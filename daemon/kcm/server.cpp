@@ -310,7 +310,7 @@ Result<void> Server::start() {
         return bus;
     s.resync();
     s.watch = std::make_unique<ShimWatch>(s.options.control_file(), s.watch_of("fuse"));
-    s.kernel_watch = std::make_unique<KernelWatch>(s.watch_of("kernel"));
+    s.kernel_watch = std::make_unique<KernelWatch>(s.options.kernel_control, s.watch_of("kernel"));
     return {};
 }
 
