@@ -27,6 +27,9 @@ eventually() { # COMMAND...
     "$@"
 }
 
+# Both paths lead to the same device.
+same() { [ -e "$1" ] && [ "$(readlink -f "$1")" = "$(readlink -f "$2")" ]; }
+
 start_kcmd() { # [ARGUMENTS...]
     # shellcheck disable=SC2086
     env ${kcmd_env:-} kcmd --state-dir "$state" --run-dir "$run" --socket /run/bus --dev-dir /dev/dek "$@" >>"$kcmd_log" 2>&1 &
