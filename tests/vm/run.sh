@@ -21,6 +21,7 @@ versions=("$@")
 [ ${#versions[@]} -gt 0 ] || versions=(6.1 6.12)
 if [ ${#suites[@]} = 0 ]; then
     for suite in "$here"/suites/*.sh; do suites+=("$(basename "$suite" .sh)"); done
+    suites+=(udev try-kernel)
 fi
 kernels=${VM_KERNELS:-$top/build/vm}
 work=$(mktemp -d)
@@ -98,11 +99,31 @@ run_suite() { # VERSION SUITE
     rm -r "$test"
 }
 
+# Scripts with machines of their own: a cold boot of systemd, and what people are given to try.
+run_script() { # VERSION NAME
+    local version=$1 kernel=$kernels/$1 start=$SECONDS rc log="$work/$1-$2.log"
+    case $2 in
+    udev) "$here/udev.sh" "$kernel" "$build" "$kernel/dm-dek/dm-dek.ko" ;;
+    try-kernel)
+        VM_KERNELS=$kernels "$top/utils/try-kernel.sh" -k "$version" -b "$build" --run "set -e
+            dekctl protect /dev/ram0 --name trial; dekctl protect disk.img --name image --encrypt 0-8191
+            mkfs.ext4 -q /dev/dek/trial; mount /dev/dek/trial /mnt; dmsetup table | grep -c ' dek '; umount /mnt
+            dekctl --json status trial | grep '\"shim\": *\"kernel\"'; dekctl detach trial; dekctl attach /dev/ram0" ;;
+    esac >"$log" 2>&1
+    rc=$?
+    grep -aE '^(ok|FAILED|    )' "$log" | sed "s/^\(ok\|FAILED\) /&$version /"
+    [ $rc = 0 ] || tail -n 30 "$log"
+    failures=$((failures + $(grep -acE '^FAILED' "$log")))
+    result "$version $2 ($((SECONDS - start)) s)" $rc
+}
+
 for version in "${versions[@]}"; do
     prepare "$version"
     rc=$?
     result "$version builds without a warning" $rc
     [ $rc = 0 ] || continue
-    for suite in "${suites[@]}"; do run_suite "$version" "$suite"; done
+    for suite in "${suites[@]}"; do
+        if [ -e "$here/suites/$suite.sh" ]; then run_suite "$version" "$suite"; else run_script "$version" "$suite"; fi
+    done
 done
 [ "$failures" = 0 ]
