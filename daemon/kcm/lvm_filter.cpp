@@ -44,8 +44,10 @@ std::optional<Patterns> setting(const std::string& text, const std::string& name
     return found;
 }
 
-// As LVM reads it: the first pattern that matches decides; what none matches is accepted.
-bool rejects(const Patterns& patterns, const std::string& name) {
+const std::string numbered = "/dev/disk/by-diskseq/"; // another number after the next boot
+
+// As LVM reads it: the first pattern that matches decides. None: no pattern does.
+std::optional<bool> accepts(const Patterns& patterns, const std::string& name) {
     for (const auto& pattern : patterns) {
         if (pattern.size() < 3 || (pattern[0] != 'a' && pattern[0] != 'r'))
             continue;
@@ -55,12 +57,25 @@ bool rejects(const Patterns& patterns, const std::string& name) {
         try {
             const std::regex re(pattern.substr(2, end - 2), std::regex::extended);
             if (std::regex_search(name, re))
-                return pattern[0] == 'r';
+                return pattern[0] == 'a';
         } catch (const std::regex_error&) {
             continue; // what we cannot read rejects nothing
         }
     }
-    return false;
+    return std::nullopt;
+}
+
+// Again as LVM does it: one accepted name is enough to be used, one rejected else not to be.
+bool rejects(const Patterns& patterns, const std::vector<std::string>& names) {
+    bool rejected = false;
+    for (const auto& name : names) {
+        const auto accepted =
+            accepts(patterns, name.rfind(numbered, 0) == 0 ? numbered + "0" : name);
+        if (accepted == true)
+            return false;
+        rejected = rejected || accepted == false;
+    }
+    return rejected;
 }
 
 } // namespace
@@ -73,25 +88,28 @@ bool lvm_rejects(const std::vector<std::string>& names, const std::vector<std::s
             if (auto value = setting(text, name))
                 filters[name] = *value;
     }
-    return std::any_of(filters.begin(), filters.end(), [&](const auto& filter) {
-        return !names.empty() && std::all_of(names.begin(), names.end(), [&](const auto& name) {
-            return rejects(filter.second, name);
-        });
-    });
+    return std::any_of(filters.begin(), filters.end(),
+                       [&](const auto& filter) { return rejects(filter.second, names); });
 }
 
+// By its lasting names where it has some: /dev/sdb may be another disk tomorrow.
 std::string lvm_filter_line(const std::vector<std::string>& names) {
-    std::string line = "global_filter = [ ";
+    const std::string lasting = "/dev/disk/by-id/";
+    const bool has_lasting = std::any_of(
+        names.begin(), names.end(), [&](const auto& name) { return name.rfind(lasting, 0) == 0; });
+    std::string line;
     for (const auto& name : names) {
+        if (name.rfind(has_lasting ? lasting : "/dev/", 0) != 0 || name.rfind(numbered, 0) == 0)
+            continue;
         std::string escaped;
         for (const char c : name) {
             if (std::string(".+*?()[]{}^$\\").find(c) != std::string::npos)
                 escaped += '\\';
             escaped += c;
         }
-        line += "\"r|^" + escaped + "$|\", ";
+        line += (line.empty() ? "\"r|^" : ", \"r|^") + escaped + "$|\"";
     }
-    return line + "\"a|.*|\" ]";
+    return "global_filter = [ " + line + " ]"; // what nothing matches LVM accepts
 }
 
 std::vector<std::string> names_of_device(const std::string& path) {

@@ -9,7 +9,8 @@
 namespace dek::kcm {
 
 // True when a filter or global_filter of these files (lvm.conf, lvmlocal.conf; later ones win)
-// rejects the device under every one of its names. Missing files reject nothing.
+// rejects the device, in LVM's way: it rejects one of its names and accepts none. Missing files
+// reject nothing.
 bool lvm_rejects(const std::vector<std::string>& names,
                  const std::vector<std::string>& files = {"/etc/lvm/lvm.conf",
                                                           "/etc/lvm/lvmlocal.conf"});

@@ -192,7 +192,7 @@ TEST_CASE("swap and the root filesystem are recognised") {
 TEST_CASE("LVM's filter has to reject every name of the device") {
     const Folder folder;
     const std::vector<std::string> files{folder / "lvm.conf", folder / "lvmlocal.conf"};
-    const std::vector<std::string> names{"/dev/sdb", "/dev/disk/by-id/x.1"};
+    std::vector<std::string> names{"/dev/sdb", "/dev/disk/by-id/x.1"};
     const auto with = [&](const std::string& main, const std::string& local) {
         write_text(files[0], main);
         write_text(files[1], local);
@@ -203,6 +203,16 @@ TEST_CASE("LVM's filter has to reject every name of the device") {
     CHECK(with("", "devices {\n " + lvm_filter_line(names) + "\n}\n"));
     CHECK_FALSE(with("", "devices {\n # " + lvm_filter_line(names) + "\n}\n"));
     CHECK_FALSE(with("", "global_filter = [ \"r|^/dev/sdb$|\", \"a|.*|\" ]"));
+    CHECK(with("", "global_filter = [ \"r|^/dev/sdb$|\" ]"));
+    names.push_back("/dev/disk/by-diskseq/3");
+    CHECK(with("", lvm_filter_line(names)));
+    CHECK(lvm_filter_line(names).find("diskseq") == std::string::npos);
+    CHECK(lvm_filter_line(names).find("sdb") == std::string::npos);
+    // This boot's number only.
+    CHECK_FALSE(
+        with("", "global_filter = [ \"r|sdb|\", \"r|by-id|\", \"r|diskseq/3|\", \"a|.*|\" ]"));
+    CHECK(with("", "global_filter = [ \"r|sdb|\", \"r|by-id|\", \"r|diskseq/|\", \"a|.*|\" ]"));
+    names.pop_back();
     CHECK_FALSE(with("", "global_filter = [ \"a|.*|\", \"r|^/dev/sdb$|\", \"r|x.1|\" ]"));
     CHECK(with("filter = \"r|.*|\"", ""));
     CHECK(with("devices {\n global_filter = [ \"a|.*|\" ]\n}",

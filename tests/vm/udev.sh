@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 stop() { echo "udev.sh: $1" >&2; cat "$2" >&2; exit 1; }
 
 "$here/image.sh" "$image" >"$work/log" 2>&1 || stop "no image" "$work/log"
-"$here/initramfs.sh" "$kernel" "$work/base.cpio" "dm-mod dm-crypt loop aesni-intel xts virtio_pci virtio_blk squashfs overlay ext4 autofs4
+"$here/initramfs.sh" "$kernel" "$work/base.cpio" "dm-mod dm-crypt loop aesni-intel xts virtio_pci virtio_blk squashfs overlay ext4 fuse autofs4
 crc32c_generic crc32c-intel" "" >"$work/log" 2>&1 || stop "no initramfs" "$work/log"
 mkdir "$work/test"
 DESTDIR=$work/installed cmake --install "$build" >"$work/log" 2>&1 || stop "cannot be installed" "$work/log"

@@ -11,7 +11,7 @@ cd /tmp || exit
 check "kcmd without the module" start_stack --shim auto
 head -c 64 /dev/urandom >k64
 head -c 32 /dev/urandom >k32
-check "keys" sh -c 'for n in 64 32; do dekctl --socket /run/bus key import --name k$n --file k$n; done'
+check "keys" bash -c 'for n in 64 32; do dekctl --socket /run/bus key import --name k$n --file k$n; done'
 check "the kernel shim is asked for and is not there" fails "is dm-dek loaded" d protect /dev/ram0 --name disk --key k64 --shim kernel
 check "and auto looks for the other one then" fails "is dek-shimd running" d protect /dev/ram0 --name disk --key k64
 check "nothing was made" shows "No devices found" dmsetup ls
@@ -44,16 +44,17 @@ check "detach" d detach disk
 check "no device is left" shows "No devices found" dmsetup ls
 check "nor a link" refused [ -e /dev/dek/disk ]
 check "an event: it has gone" eventually grep -q endpoint-down events.log
-check "no plaintext on the disk" refused sh -c "head -c 64M /dev/ram0 | tr -d '\\0' | grep -q 'in the clear'"
+check "no plaintext on the disk" refused bash -c "head -c 64M /dev/ram0 | tr -d '\\0' | grep -q 'in the clear'"
 check "attach" d attach /dev/ram0
 mount /dev/dek/disk /v
-check "the files are as they were" sh -c 'cd /v && sha256sum -c /tmp/sums'
+check "the files are as they were" bash -c 'cd /v && sha256sum -c /tmp/sums'
 umount /v
 check "by name it cannot be attached twice" fails "attached already" d attach /dev/ram0
 d detach disk
 
 # docs/recovery.md, as it is written: the N-th block of commands of section 4, and 5's end.
 block() { awk -v want="$1" '/^```sh/ {n++; on = n == want; next} /^```/ {on = 0} on' /t/recovery.md >block.sh; }
+keyctl new_session >/dev/null # section 2
 disk_img() { # PROTECT ARGUMENTS...
     rm -f /disk/disk.img
     truncate -s 64M /disk/disk.img
@@ -80,7 +81,7 @@ umount /v
 check "detach the image" d detach img
 check "the loop device has gone" refused shows /disk/disk.img losetup -a
 check "recovery.md, the whole volume" rescued 2
-check "all files are there without dekstack" sh -c 'cd /mnt && sha256sum -c /tmp/sums'
+check "all files are there without dekstack" bash -c 'cd /mnt && sha256sum -c /tmp/sums'
 cleared
 check "protect, two ranges" disk_img --key k64 --encrypt 16384-65535,81920-129023
 yes "0123456789abcde" | head -c 66060288 >pattern
@@ -102,13 +103,13 @@ over() { for at in "0 1024" "1536 18944"; do dd if=pattern of=/dev/dek/doc bs=51
 check "written outside the header" over
 check "the header takes no write" refused dd if=pattern of=/dev/dek/doc bs=512 seek=1024 count=8 oflag=direct
 d detach doc
-check "plain before and between" sh -c "cmp -n 524288 $doc pattern && cmp -n 524288 -i 5242880 $doc pattern"
-check "encrypted else" sh -c "! cmp -s -n 512 -i 786432 $doc pattern && ! cmp -s -n 512 -i 5767168 $doc pattern"
+check "plain before and between" bash -c "cmp -n 524288 $doc pattern && cmp -n 524288 -i 5242880 $doc pattern"
+check "encrypted else" bash -c "! cmp -s -n 512 -i 786432 $doc pattern && ! cmp -s -n 512 -i 5767168 $doc pattern"
 ln -sf "$doc" /dev/sdb
 cp k32 volume.key
 block 4
 check "recovery.md, in place" bash -e block.sh
-check "reads what was written, in place" sh -c "cmp -n 524288 /dev/mapper/rescue pattern && cmp -n 9699328 -i 786432 /dev/mapper/rescue pattern"
+check "reads what was written, in place" bash -c "cmp -n 524288 /dev/mapper/rescue pattern && cmp -n 9699328 -i 786432 /dev/mapper/rescue pattern"
 dmsetup remove rescue
 check "attach in place" d attach "$doc"
 check "it reads the same" cmp -n 9699328 -i 786432 /dev/dek/doc pattern
@@ -118,8 +119,8 @@ d detach doc
 rm -f /disk/disk.img
 truncate -s 64M /disk/disk.img /disk/dev.img
 grown=$(losetup -f --show /disk/dev.img)
-d protect "$grown" --name dev --key k64
-d protect /disk/disk.img --name img --key k64
+d protect "$grown" --name dev --key k64 >/dev/null 2>&1
+d protect /disk/disk.img --name img --key k64 >/dev/null 2>&1
 dd if=pattern of=/dev/dek/dev bs=1M oflag=direct 2>/dev/null
 truncate -s 96M /disk/dev.img /disk/disk.img
 losetup -c "$grown"
@@ -195,7 +196,7 @@ kill_kcmd
 n=1
 while :; do
     kcmd_env="LD_PRELOAD=/bin/libkillpoint.so KILLPOINT_AT=$n KILLPOINT_PREFIX=/run/dekstack/volumes" start_kcmd
-    eventually sh -c "! kill -0 $kcmd 2>/dev/null || dekctl --socket /run/bus version"
+    eventually bash -c "! kill -0 $kcmd 2>/dev/null || dekctl --socket /run/bus version"
     d attach /disk/disk.img >/dev/null 2>&1 && break
     wait $kcmd 2>/dev/null
     start_kcmd
