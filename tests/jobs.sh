@@ -134,6 +134,11 @@ run_vm() {
     passed=$((passed + good)) failed=$((failed + bad))
 }
 
+job_vm() {
+    setup build run test vm || return
+    build build all && run_vm vm tests/vm/run.sh -b build
+}
+
 job_debug() {
     setup build run test vm debug || return
     build build all && run_vm debug tests/vm/debug.sh -b build

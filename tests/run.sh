@@ -8,6 +8,7 @@
 #   asan     quick, built with AddressSanitizer and UndefinedBehaviorSanitizer
 #   fuzz     every fuzz target for FUZZ_SECONDS (30)
 #   fresh    a bare Debian 12 root: the README's first command and `quick`, as written
+#   vm       the kernel shim in virtual machines: 6.1 and 6.12 (not part of all)
 #   debug    the kernel shim's suites on a debug kernel, which is built once (not part of all)
 #   bench    every benchmark, with its figures and goals (not part of all)
 #   soak     full sizes: 500 kills, an hour of fuzzing (not part of all)
