@@ -122,7 +122,7 @@ int dek_inline_open(const struct dek_place *place, struct dek_inline **out)
 
 /* ---- keys ---- */
 
-static int key_init(struct dek_inline_key *k, struct dek_inline *e, const u8 *bytes)
+static int engage(struct dek_inline_key *k, struct dek_inline *e, const u8 *bytes)
 {
 	int ret = blk_crypto_init_key(&k->key, bytes, BLK_ENCRYPTION_MODE_AES_256_XTS, DEK_DUN_BYTES, e->unit);
 
@@ -142,7 +142,7 @@ enum dek_status dek_inline_key_make(struct dek_inline *e, const struct dek_assoc
 	k = kzalloc(sizeof(*k), GFP_KERNEL);
 	if (!k)
 		return DEK_NO_MEMORY;
-	ret = key_init(k, e, a->key);
+	ret = engage(k, e, a->key);
 	if (ret) {
 		kfree_sensitive(k);
 		return ret == -ENOMEM ? DEK_NO_MEMORY : DEK_INVALID_HW_STATE;
@@ -221,7 +221,7 @@ static int decipher(struct dek_inline *e, struct page *page, struct comparison *
 /* 0: e->right says how it came out. */
 static int compare_pages(struct dek_inline *e, struct comparison *c, struct page *raw, struct page *through)
 {
-	int ret = key_init(&c->inline_key, e, c->key);
+	int ret = engage(&c->inline_key, e, c->key);
 
 	if (ret)
 		return ret;

@@ -38,12 +38,13 @@ configure() {
 
 unpack
 configure
-nice -n "${NICE:-10}" make -s -C "$out/src" -j"$jobs" vmlinux modules
+nice -n "${NICE:-10}" make -s -C "$out/src" -j"$jobs" bzImage modules
 release=$(make -s -C "$out/src" kernelrelease)
 rm -rf "$out/root"
 make -s -C "$out/src" INSTALL_MOD_PATH="$out/root" DEPMOD=true modules_install
 depmod -b "$out/root" "$release"
-cp "$out/src/vmlinux" "$out/vmlinux"
+# not the uncompressed one: its PVH entry runs before KASAN can
+cp "$out/src/arch/x86/boot/bzImage" "$out/vmlinux"
 ln -sfn "$out/root/lib/modules/$release" "$out/modules"
 ln -sfn "$out/src" "$out/headers"
 echo "$release" >"$out/release"

@@ -4,10 +4,11 @@
 # read, and what it refuses.
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
+modprobe loop
 dd if=/dev/urandom of=/tmp/plain bs=64k count=64 2>/dev/null
 truncate -s 16M /tmp/disk
 plain() { cmp -n 4194304 /tmp/plain "$1"; }
-put() { dd if=/tmp/plain of=/dev/mapper/v bs=256k count=16 oflag=direct "$@" 2>/dev/null; }
+put() { dd if=/tmp/plain of=/dev/mapper/v bs=256k count=16 oflag=direct 2>/dev/null; }
 serve() { # UNIT RULE: a volume of 8192 sectors and its neighbour's key
     dek v 1 16384 "$device" 1024 "$1"
     e 1 map 1 1024+16384
