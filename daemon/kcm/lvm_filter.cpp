@@ -46,6 +46,15 @@ std::optional<Patterns> setting(const std::string& text, const std::string& name
 
 const std::string numbered = "/dev/disk/by-diskseq/"; // another number after the next boot
 
+// A link by what is on the disk goes over to the volume as soon as that is attached.
+bool names_contents(const std::string& name) {
+    for (const char* part : {"/by-uuid/", "/by-label/", "/by-partuuid/", "/by-partlabel/",
+                             "/lvm-pv-uuid-", "/md-uuid-", "/md-name-"})
+        if (name.find(part) != std::string::npos)
+            return true;
+    return false;
+}
+
 // As LVM reads it: the first pattern that matches decides. None: no pattern does.
 std::optional<bool> accepts(const Patterns& patterns, const std::string& name) {
     for (const auto& pattern : patterns) {
@@ -69,6 +78,8 @@ std::optional<bool> accepts(const Patterns& patterns, const std::string& name) {
 bool rejects(const Patterns& patterns, const std::vector<std::string>& names) {
     bool rejected = false;
     for (const auto& name : names) {
+        if (names_contents(name))
+            continue;
         const auto accepted =
             accepts(patterns, name.rfind(numbered, 0) == 0 ? numbered + "0" : name);
         if (accepted == true)
@@ -95,11 +106,13 @@ bool lvm_rejects(const std::vector<std::string>& names, const std::vector<std::s
 // By its lasting names where it has some: /dev/sdb may be another disk tomorrow.
 std::string lvm_filter_line(const std::vector<std::string>& names) {
     const std::string lasting = "/dev/disk/by-id/";
-    const bool has_lasting = std::any_of(
-        names.begin(), names.end(), [&](const auto& name) { return name.rfind(lasting, 0) == 0; });
+    const bool has_lasting = std::any_of(names.begin(), names.end(), [&](const auto& name) {
+        return name.rfind(lasting, 0) == 0 && !names_contents(name);
+    });
     std::string line;
     for (const auto& name : names) {
-        if (name.rfind(has_lasting ? lasting : "/dev/", 0) != 0 || name.rfind(numbered, 0) == 0)
+        if (name.rfind(has_lasting ? lasting : "/dev/", 0) != 0 || name.rfind(numbered, 0) == 0 ||
+            names_contents(name))
             continue;
         std::string escaped;
         for (const char c : name) {

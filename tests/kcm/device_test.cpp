@@ -212,6 +212,10 @@ TEST_CASE("LVM's filter has to reject every name of the device") {
     CHECK_FALSE(
         with("", "global_filter = [ \"r|sdb|\", \"r|by-id|\", \"r|diskseq/3|\", \"a|.*|\" ]"));
     CHECK(with("", "global_filter = [ \"r|sdb|\", \"r|by-id|\", \"r|diskseq/|\", \"a|.*|\" ]"));
+    // What is on the disk is the volume's, once that is attached.
+    names.back() = "/dev/disk/by-id/lvm-pv-uuid-x";
+    CHECK(lvm_filter_line(names).find("lvm-pv") == std::string::npos);
+    CHECK_FALSE(with("", "global_filter = [ \"r|lvm-pv-uuid-x|\" ]"));
     names.pop_back();
     CHECK_FALSE(with("", "global_filter = [ \"a|.*|\", \"r|^/dev/sdb$|\", \"r|x.1|\" ]"));
     CHECK(with("filter = \"r|.*|\"", ""));
