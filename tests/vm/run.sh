@@ -39,7 +39,8 @@ for program in vm_fuzz vm_replay; do
     if [ -x "$build/tests/vm/$program" ]; then programs="$programs $build/tests/vm/$program"; fi
 done
 
-# A suite says in comments what it needs beside that: `# base: stack`, `# memory: 128M`, `# disk: 512M` (as /dev/vda).
+# A suite says in comments what it needs beside that: `# base: stack`, `# memory: 128M`, `# disk: 512M` (as /dev/vda),
+# `# seconds: 900`.
 setting() { # SUITE NAME DEFAULT
     local value
     value=$(sed -n "s/^# $2: //p" "$(script_of "$1")")
@@ -89,7 +90,8 @@ run_suite() { # VERSION SUITE
         disk=(-- -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe")
     fi
     "$here/vm.sh" -k "$kernel" -b "$(base "$version" "$(setting "$suite" base suites)")" \
-        -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "${VM_SECONDS:-600}" -a "${VM_ARGS:-}" "$test" "${disk[@]}" >"$work/$version-$suite.log" 2>&1
+        -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "$(setting "$suite" seconds "${VM_SECONDS:-600}")" \
+        -a "${VM_ARGS:-}" "$test" "${disk[@]}" >"$work/$version-$suite.log" 2>&1
     rc=$?
     grep -aE '^(ok|FAILED|    )' "$work/$version-$suite.log" | tr -d '\r'
     failures=$((failures + $(grep -acE '^FAILED' "$work/$version-$suite.log")))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
+# seconds: 1500
 # base: stack
 # kcmd and dekctl as they are installed, on the kernel shim: protect to erase, recovery without dekstack, kills.
 # shellcheck source=tests/vm/guest.sh

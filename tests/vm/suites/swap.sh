@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
+# seconds: 1500
 # base: small
 # memory: 176M
 # disk: 640M
