@@ -48,6 +48,4 @@ cp "$out/src/arch/x86/boot/bzImage" "$out/vmlinux"
 ln -sfn "$out/root/lib/modules/$release" "$out/modules"
 ln -sfn "$out/src" "$out/headers"
 echo "$release" >"$out/release"
-# what building a module needs stays: headers, scripts, Module.symvers
-find "$out/src" \( -name '*.o' -o -name '*.a' -o -name '.*.cmd' \) -not -path '*/scripts/*' -not -path '*/tools/*' -delete
 echo "$hash" >"$out/ready"
