@@ -111,6 +111,7 @@ run_script() { # VERSION NAME
             dekctl protect /dev/ram0 --name trial; dekctl protect disk.img --name image --encrypt 0-8191
             mkfs.ext4 -q /dev/dek/trial; mount /dev/dek/trial /mnt; dmsetup table | grep -c ' dek '; umount /mnt
             dekctl --json status trial | grep '\"shim\": *\"kernel\"'; dekctl detach trial; dekctl attach /dev/ram0" ;;
+    *) echo "run.sh: no suite $2" && false ;;
     esac >"$log" 2>&1
     rc=$?
     grep -aE '^(ok|FAILED|    )' "$log" | sed "s/^\(ok\|FAILED\) /&$version /"
@@ -125,7 +126,7 @@ for version in "${versions[@]}"; do
     result "$version builds without a warning" $rc
     [ $rc = 0 ] || continue
     for suite in "${suites[@]}"; do
-        if [ -e "$here/suites/$suite.sh" ]; then run_suite "$version" "$suite"; else run_script "$version" "$suite"; fi
+        if [ -e "$(script_of "$suite")" ]; then run_suite "$version" "$suite"; else run_script "$version" "$suite"; fi
     done
 done
 [ "$failures" = 0 ]
