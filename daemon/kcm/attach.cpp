@@ -195,7 +195,20 @@ void Controller::tell(const std::string& event, const Volume& volume) {
                   {"uuid", volume::uuid_text(volume.header.uuid)}});
 }
 
+// An endpoint that is there already is somebody's, and not taken away when this goes wrong.
+Result<void> Controller::check_unserved(const Volume& v) {
+    auto served = site(v).shim->find(v.header.uuid);
+    if (!served)
+        return tl::unexpected(served.error());
+    if (*served)
+        return fail(Errc::exists, "the shim has an endpoint for volume " + v.name + " (" +
+                                      volume::uuid_text(v.header.uuid) + ") already");
+    return {};
+}
+
 Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force, Fd claim) {
+    if (auto r = check_unserved(v); !r)
+        return r;
     Undo undo;
     // One on a shim that has died would be taken for the new one's.
     if (auto r = site(v).backend->conceal(v.node(), undo_patience); !r)
@@ -204,12 +217,12 @@ Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force, 
         return r;
     undo.add([&] { records_.remove(v.name); });
     claim.reset();
-    if (auto r = site(v).backend->create(*site(v).shim, v.node()); !r)
-        return r;
-    undo.add([&] {
+    undo.add([&] { // first: one whose answer was lost is there all the same
         if (auto r = site(v).backend->remove(*site(v).shim, v.node(), undo_patience); !r)
             log_error("endpoint-not-removed", r.error(), {{"volume", v.name}});
     });
+    if (auto r = site(v).backend->create(*site(v).shim, v.node()); !r)
+        return r;
     if (auto r = establish(*site(v).shim, v.header, keys); !r)
         return r;
     if (!force)
@@ -291,13 +304,17 @@ Result<VolumePtr> Controller::attach(const AttachRequest& request) {
     auto v = examine(request, *device, ring);
     if (!v)
         return tl::unexpected(v.error());
-    if (auto r = remember_sequence(v->header); !r)
+    const bool older = !check_sequence(v->header, false); // by force: only once it is in service
+    if (auto r = older ? Result<void>() : remember_sequence(v->header); !r)
         return tl::unexpected(r.error());
     const auto from_ring = [&](const volume::HeaderKey& key) -> Result<Secret> {
         return ring.at(key.id).clone();
     };
     if (auto up = bring_up(*v, from_ring, request.force, Fd()); !up)
         return tl::unexpected(up.error());
+    if (older)
+        if (auto r = remember_sequence(v->header); !r)
+            log_error("sequence-not-remembered", r.error(), {{"volume", v->name}});
     return parts_.registry->find(v->name);
 }
 

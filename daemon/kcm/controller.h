@@ -70,6 +70,7 @@ struct Erased {
     std::optional<Uuid> uuid; // none: the header could not be read
     HeaderSite site;
     std::vector<std::string> keys_destroyed;
+    std::vector<std::string> keys_kept; // not made for this volume: others may need them
 };
 
 // All members are called from the operations thread; what others may see is in the registry. A call
@@ -96,6 +97,8 @@ class Controller {
     void shim_gone(const std::string& kind);
     // The states of keys have changed.
     void refresh_keys();
+    // Errc::busy: a volume here uses the key, or one whose keys nobody knows may.
+    Result<void> check_key_free(const std::string& id) const;
 
     const Shims& shims() const { return parts_.shims; }
     const ControllerParts& parts() const { return parts_; }
@@ -128,6 +131,7 @@ class Controller {
     Result<void> check_name_free(const std::string& name);
     // Which one it is to be: its kind.
     Result<std::string> choose_shim(ShimChoice choice, const std::string& endpoint_policy);
+    Result<void> check_unserved(const Volume& volume);
     // `claim` is let go of when the shim is to open the device.
     Result<void> bring_up(Volume& volume, const KeyFinder& keys, bool force, Fd claim);
     Result<void> check_swap_or_root(const Volume& volume);
@@ -138,7 +142,10 @@ class Controller {
     // detach.cpp
     Result<void> check_detached(const Device& device, const std::optional<Uuid>& uuid);
     Result<void> clear_away(const Volume& volume);
-    Result<void> check_keys_free(const volume::Header* header);
+    void keep_attached(const Volume& volume);
+    Result<std::vector<std::string>> keys_of_its_own(const SitedHeader& sited,
+                                                     std::vector<std::string>& kept);
+    Result<void> destroy_keys(const std::vector<std::string>& ids, Erased& erased);
 
     // resize.cpp
     Result<void> plan_resize(const Volume& volume, const Device& device,
@@ -147,6 +154,8 @@ class Controller {
                               const volume::Header& next);
     Result<void> catch_up(Volume& volume, const Device& device);
     Result<void> take_size(Volume& volume, const Device& device, const volume::Header& next);
+    Result<void> follow_header(Volume& volume);
+    Result<void> settle_size(Volume& volume);
 
     // header_restore.cpp
     Result<void> restore_into(const Device& device, const HeaderQuery& query,

@@ -12,13 +12,13 @@ namespace dek::kcm {
 
 // What is left of a volume that the shim has lost.
 Result<void> Controller::clear_away(const Volume& v) {
+    unlink(v.name);
     if (auto r = site(v).backend->conceal(v.node(), std::chrono::milliseconds(500)); !r)
         return fail(r.error().code,
                     "what is left of volume " + v.name + " is still in use: " + r.error().reason);
     if (auto r = site(v).backend->remove(*site(v).shim, v.node(), std::chrono::milliseconds(500));
         !r)
         return r;
-    unlink(v.name);
     records_.remove(v.name);
     parts_.registry->withdraw(v.name);
     return {};
@@ -43,25 +43,35 @@ Result<void> Controller::check_detached(const Device& device, const std::optiona
                                 "; dekctl detach " + attached->name + " first");
 }
 
+// A detach that failed half way: what it took away comes back, unless it was gone before.
+void Controller::keep_attached(const Volume& v) {
+    if (v.block_device.empty() || v.state == VolumeState::down)
+        return;
+    Volume kept = v;
+    auto node = site(v).backend->expose(v.node());
+    if (!node)
+        return log_error("block-device-lost", node.error(), {{"volume", v.name}});
+    kept.block_device = *node;
+    if (auto linked = link(kept); !linked)
+        log_error("link-not-made", linked.error(), {{"volume", v.name}});
+    if (kept.block_device != v.block_device)
+        parts_.registry->publish(kept);
+}
+
 Result<void> Controller::detach(const std::string& name, std::chrono::milliseconds patience) {
     const auto found = parts_.registry->find(name);
     if (!found)
         return fail(Errc::not_found, "no volume named " + name + " is attached");
     const Volume v = *found;
-    if (auto r = site(v).backend->conceal(v.node(), patience); !r)
-        return fail(r.error().code, "volume " + name + " stays attached: " + r.error().reason);
-    if (auto r = site(v).backend->remove(*site(v).shim, v.node(), patience); !r) {
-        if (auto again = site(v).backend->expose(v.node()); !again) {
-            log_error("block-device-lost", again.error(), {{"volume", name}});
-        } else if (*again != v.block_device) {
-            Volume moved = v;
-            moved.block_device = *again;
-            (void)link(moved);
-            parts_.registry->publish(moved);
-        }
+    unlink(name); // before its number may be somebody else's
+    if (auto r = site(v).backend->conceal(v.node(), patience); !r) {
+        keep_attached(v);
         return fail(r.error().code, "volume " + name + " stays attached: " + r.error().reason);
     }
-    unlink(name);
+    if (auto r = site(v).backend->remove(*site(v).shim, v.node(), patience); !r) {
+        keep_attached(v);
+        return fail(r.error().code, "volume " + name + " stays attached: " + r.error().reason);
+    }
     records_.remove(name);
     parts_.registry->withdraw(name);
     for (const auto& key : v.header.keys)
@@ -96,6 +106,11 @@ Result<HeaderSite> unreadable_site(const Device& device, const HeaderQuery& told
     return *trace ? std::move(site) : tl::unexpected(why);
 }
 
+bool made_for(const keys::KeyInfo& key, const Uuid& uuid) {
+    const auto volume = key.attributes.find("volume");
+    return volume != key.attributes.end() && volume->second == volume::uuid_text(uuid);
+}
+
 // A header file serves nobody once it is erased.
 void drop_file(const std::string& file) {
     if (file.empty())
@@ -107,14 +122,48 @@ void drop_file(const std::string& file) {
 
 } // namespace
 
-// The keys of a header that is erased may be destroyed: they are known, and nobody uses them.
-Result<void> Controller::check_keys_free(const volume::Header* header) {
+Result<void> Controller::check_key_free(const std::string& id) const {
+    if (const auto users = parts_.registry->using_key(id); !users.empty())
+        return fail(Errc::busy, "key " + id + " is in use by volume " + users.front());
+    for (const auto& volume : parts_.registry->all())
+        if (volume->keys_unknown())
+            return fail(Errc::busy, "key " + id + " may be in use by volume " + volume->name +
+                                        ", whose header could not be verified yet");
+    return {};
+}
+
+// Keys that were made for the volume, and that nobody uses; `kept`: the others of its header, which
+// detached volumes may share. Only a header that is proven to be authentic names keys.
+Result<std::vector<std::string>> Controller::keys_of_its_own(const SitedHeader& sited,
+                                                             std::vector<std::string>& kept) {
+    auto header = authenticated(sited);
     if (!header)
-        return fail(Errc::refused,
-                    "the header cannot be read, so nobody knows which keys to destroy");
-    for (const auto& key : header->keys)
-        if (const auto users = parts_.registry->using_key(key.id); !users.empty())
-            return fail(Errc::busy, "key " + key.id + " is in use by volume " + users.front());
+        return fail(header.error().code, "nobody can tell whether this header names the right "
+                                         "keys to destroy: " +
+                                             header.error().reason);
+    std::vector<std::string> own;
+    for (const auto& key : header->keys) {
+        auto info = parts_.keys->info(key.id);
+        if (!info && info.error().code != Errc::not_found && info.error().code != Errc::unknown_key)
+            return tl::unexpected(info.error());
+        if (!info || !made_for(*info, header->uuid)) {
+            kept.push_back(key.id);
+            continue;
+        }
+        if (auto unused = check_key_free(key.id); !unused)
+            return tl::unexpected(unused.error());
+        own.push_back(key.id);
+    }
+    return own;
+}
+
+Result<void> Controller::destroy_keys(const std::vector<std::string>& ids, Erased& erased) {
+    for (const auto& id : ids) {
+        if (auto gone = parts_.keys->destroy(id); !gone)
+            return fail(gone.error().code, "the header is erased, but key " + id +
+                                               " is not destroyed: " + gone.error().reason);
+        erased.keys_destroyed.push_back(id);
+    }
     return {};
 }
 
@@ -128,31 +177,37 @@ Result<Erased> Controller::erase(const EraseRequest& request) {
     if (!claimed)
         return tl::unexpected(claimed.error());
     auto sited = find_header(*device, request.header, Access::write);
-    auto site = sited ? Result<HeaderSite>(std::move(sited->site))
-                      : unreadable_site(*device, request.header, sited.error());
+    Erased erased;
+    if (sited) {
+        erased.uuid = sited->found.copy.header.uuid;
+        if (auto r = check_detached(*device, erased.uuid); !r)
+            return tl::unexpected(r.error());
+    }
+    auto site =
+        sited ? Result<HeaderSite>() : unreadable_site(*device, request.header, sited.error());
     if (!site)
         return tl::unexpected(site.error());
-    const volume::Header* header = sited ? &sited->found.copy.header : nullptr;
-    if (auto r = check_detached(*device, header ? std::optional(header->uuid) : std::nullopt); !r)
-        return tl::unexpected(r.error());
     if (!request.force)
-        return fail(Errc::refused, what_is_lost(*site, header));
-    if (request.destroy_keys)
-        if (auto r = check_keys_free(header); !r)
-            return tl::unexpected(r.error());
+        return fail(Errc::refused, what_is_lost(sited ? sited->site : *site,
+                                                sited ? &sited->found.copy.header : nullptr));
+    std::vector<std::string> doomed;
+    if (request.destroy_keys) {
+        if (!sited)
+            return fail(Errc::refused,
+                        "the header cannot be read, so nobody knows which keys to destroy");
+        auto own = keys_of_its_own(*sited, erased.keys_kept);
+        if (!own)
+            return tl::unexpected(own.error());
+        doomed = std::move(*own);
+    }
+    if (sited)
+        site = std::move(sited->site);
     if (auto r = volume::erase(site->location); !r)
         return tl::unexpected(r.error());
     drop_file(site->file);
     log(Level::notice, "erased", {{"device", device->path}, {"header", site->text()}});
-    Erased erased;
-    erased.uuid = header ? std::optional(header->uuid) : std::nullopt;
-    if (request.destroy_keys)
-        for (const auto& key : header->keys) {
-            if (auto gone = parts_.keys->destroy(key.id); !gone)
-                return fail(gone.error().code, "the header is erased, but key " + key.id +
-                                                   " is not destroyed: " + gone.error().reason);
-            erased.keys_destroyed.push_back(key.id);
-        }
+    if (auto r = destroy_keys(doomed, erased); !r)
+        return tl::unexpected(r.error());
     erased.site = std::move(*site);
     return erased;
 }

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -141,11 +142,7 @@ Result<void> look(const Device& device, const KernelView& kernel) {
     return check_loops(device, kernel);
 }
 
-} // namespace
-
-Result<Fd> claim(const Device& device) {
-    if (!device.block)
-        return Fd();
+Result<Fd> claim_block(const Device& device) {
     Fd fd(::open(device.path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK));
     if (!fd && errno == EBUSY)
         return fail(Errc::busy, device.path + " is in use by the kernel or another program");
@@ -155,6 +152,31 @@ Result<Fd> claim(const Device& device) {
     if (::fstat(fd.get(), &st) != 0 || !S_ISBLK(st.st_mode) || st.st_rdev != device.number)
         return fail(Errc::busy, device.path + " is another device now");
     return fd;
+}
+
+Result<Fd> claim_file(const Device& device) {
+    // For writing where that may be: some network filesystems want it for an exclusive lock.
+    const int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    Fd fd(::open(device.path.c_str(), (device.read_only ? O_RDONLY : O_RDWR) | flags));
+    if (!fd)
+        fd = Fd(::open(device.path.c_str(), O_RDONLY | flags));
+    if (!fd)
+        return fail_errno(errno, device.path + " cannot be claimed");
+    struct stat st;
+    if (::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_dev != device.number ||
+        st.st_ino != device.inode)
+        return fail(Errc::busy, device.path + " is another file now");
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
+        return errno == EWOULDBLOCK
+                   ? fail(Errc::busy, device.path + " is in use by another program")
+                   : fail_errno(errno, device.path + " cannot be locked");
+    return fd;
+}
+
+} // namespace
+
+Result<Fd> claim(const Device& device) {
+    return device.block ? claim_block(device) : claim_file(device);
 }
 
 Result<Fd> claim_unused(const Device& device, const KernelView& kernel) {

@@ -20,9 +20,9 @@ struct KernelView {
 // look, not a lock: whoever opens it afterwards with O_EXCL decides.
 Result<void> check_unused(const Device& device, const KernelView& kernel = {});
 
-// The exclusive claim on a block device, for as long as the descriptor lives: nobody mounts it,
-// swaps on it or claims it meanwhile. A file cannot be claimed: the descriptor is empty.
-// Errc::busy when somebody has it.
+// The exclusive claim, for as long as the descriptor lives: nobody mounts a block device, swaps on
+// it or claims it meanwhile; on a file it is an exclusive flock(2), which shims and other
+// controllers take as well. Errc::busy when somebody has it.
 Result<Fd> claim(const Device& device);
 // The same after the look of check_unused(): for whoever goes on to write.
 Result<Fd> claim_unused(const Device& device, const KernelView& kernel = {});

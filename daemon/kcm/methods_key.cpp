@@ -143,8 +143,8 @@ Result<json> destroy(MethodContext& c, const Request& r) {
     auto info = c.keys->info(r.text("key"));
     if (!info)
         return tl::unexpected(info.error());
-    if (const auto users = c.registry->using_key(info->id); !users.empty())
-        return fail(Errc::busy, "key " + info->id + " is in use by volume " + users.front());
+    if (auto unused = c.controller->check_key_free(info->id); !unused)
+        return tl::unexpected(unused.error());
     if (!r.flag("force"))
         return fail(Errc::refused,
                     "destroying key " + info->id +

@@ -100,8 +100,12 @@ Result<json> erase(MethodContext& c, const Request& r) {
         {r.text("device"), header_query(r), r.flag("force"), r.flag("destroy_keys")});
     if (!erased)
         return tl::unexpected(erased.error());
-    json j = {
-        {"uuid", nullptr}, {"erased", json::array()}, {"keys_destroyed", erased->keys_destroyed}};
+    json j = {{"uuid", nullptr},
+              {"erased", json::array()},
+              {"keys_destroyed", erased->keys_destroyed},
+              {"keys_kept", erased->keys_kept}};
+    for (const auto& id : erased->keys_kept)
+        j["warnings"].push_back("key " + id + " was not made for this volume, and stays");
     if (erased->uuid)
         j["uuid"] = volume::uuid_text(*erased->uuid);
     if (erased->site.file.empty())

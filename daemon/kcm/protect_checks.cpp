@@ -57,17 +57,19 @@ Result<void> check_ranges_bare(const Device& device, const volume::Header& heade
     return {};
 }
 
+// What is no signature may be data all the same, and a header is written over it.
 Result<void> check_place_zero(const Device& device, const volume::Header& header) {
-    if (header.place != volume::Place::in_place)
+    if (header.place == volume::Place::detached)
         return {};
-    auto zero = is_zero(device, header.header_lba * 512, volume::header_lbas * 512);
+    const std::uint64_t count = volume::place_lbas(header.place);
+    auto zero = is_zero(device, header.header_lba * 512, count * 512);
     if (!zero)
         return tl::unexpected(zero.error());
     return *zero ? Result<void>()
                  : fail(Errc::refused,
                         "there is data in LBAs " + std::to_string(header.header_lba) + "-" +
-                            std::to_string(header.header_lba + volume::header_lbas - 1) + " of " +
-                            device.path + ", where the header would lie; --force writes over it");
+                            std::to_string(header.header_lba + count - 1) + " of " + device.path +
+                            ", where the header would lie; --force writes over it");
 }
 
 Result<void> check_ends_zero(const Device& device, const volume::Header& header) {
@@ -148,7 +150,9 @@ Result<void> Controller::check_contents(const ProtectRequest& request, const Pla
         find_signatures(plan.device.fd.get(), 0, plan.device.lbas * 512, plan.device.path);
     if (!signatures)
         return tl::unexpected(signatures.error());
-    return signatures->empty() ? Result<void>() : fail_signature(plan.device, signatures->front());
+    if (!signatures->empty())
+        return fail_signature(plan.device, signatures->front());
+    return check_place_zero(plan.device, plan.header);
 }
 
 } // namespace dek::kcm

@@ -10,7 +10,8 @@ namespace dek::kcm {
 namespace {
 
 constexpr std::uint64_t default_in_place_lba =
-    1024; // where probing looks, clear of what starts a disk
+    1024;                              // where probing looks, clear of what starts a disk
+constexpr std::uint64_t page_lbas = 8; // caches and disks may rewrite 4096 bytes at once
 constexpr const char* key_to_come = "to-be-made"; // stands for the ID of a key that is not made yet
 
 std::uint32_t default_unit(const ProtectRequest& request, const Device& device) {
@@ -81,6 +82,10 @@ Result<void> Controller::plan_layout(const ProtectRequest& request, Plan& plan) 
         (h.size < volume::header_lbas || h.header_lba > h.size - volume::header_lbas))
         return fail(Errc::invalid_argument, "a header at LBA " + std::to_string(h.header_lba) +
                                                 " does not fit on " + plan.device.path);
+    if (h.header_lba % page_lbas != 0)
+        return fail(Errc::invalid_argument, "a new header begins at a multiple of " +
+                                                std::to_string(page_lbas) +
+                                                " LBAs, so that it shares no page with data");
     return {};
 }
 

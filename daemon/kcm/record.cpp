@@ -35,6 +35,7 @@ Result<Record> parse(const fs::path& path) {
         r.shim = j.at("shim").get<std::string>();
         r.read_only = j.at("read_only").get<bool>();
         r.complete = j.at("complete").get<bool>();
+        r.keys = j.value("keys", std::vector<std::string>());
         return r;
     } catch (const json::exception&) {
         return fail(Errc::corrupt, path.string() + " is no record of a volume");
@@ -44,10 +45,10 @@ Result<Record> parse(const fs::path& path) {
 } // namespace
 
 Result<void> Records::write(const Record& r) const {
-    json j = {{"name", r.name},        {"uuid", volume::uuid_text(r.uuid)},
-              {"device", r.device},    {"identity", r.identity},
-              {"shim", r.shim},        {"read_only", r.read_only},
-              {"complete", r.complete}};
+    json j = {{"name", r.name},         {"uuid", volume::uuid_text(r.uuid)},
+              {"device", r.device},     {"identity", r.identity},
+              {"shim", r.shim},         {"read_only", r.read_only},
+              {"complete", r.complete}, {"keys", r.keys}};
     if (r.header_lba)
         j["header_at"] = *r.header_lba;
     else
@@ -95,6 +96,8 @@ Record record_of(const Volume& volume, bool complete) {
         r.header_lba = volume.header.header_lba;
     r.shim = volume.shim;
     r.read_only = volume.read_only;
+    for (const auto& key : volume.header.keys)
+        r.keys.push_back(key.id);
     r.complete = complete;
     return r;
 }

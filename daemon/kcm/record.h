@@ -18,7 +18,8 @@ struct Record {
     std::string header_file;                 // or this
     std::string shim;
     bool read_only = false;
-    bool complete = false; // false: its making had begun; nobody was told of it yet
+    std::vector<std::string> keys; // IDs; none: not known
+    bool complete = false;         // false: its making had begun; nobody was told of it yet
 };
 
 class Records {

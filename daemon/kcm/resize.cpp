@@ -7,17 +7,48 @@
 namespace dek::kcm {
 namespace {
 
-// What was encrypted to the very end stays so: nothing new is ever plain by itself.
-Result<void> fit_ranges(volume::Header& next, std::uint64_t old_size) {
+// The data units in which the header lies, which stay plain; none for one outside the volume.
+dek_range header_units(const volume::Header& h) {
+    if (h.place != volume::Place::in_place)
+        return {0, 0};
+    const std::uint64_t unit = h.data_unit / 512;
+    const std::uint64_t first = h.header_lba / unit * unit;
+    return {first, (h.header_lba + volume::header_lbas + unit - 1) / unit * unit - first};
+}
+
+// What was encrypted to the very end stays so: nothing new is ever plain by itself. A header at the
+// end is not what makes a volume end plain.
+void extend_ranges(volume::Header& next, std::uint64_t old_size) {
+    auto& last = next.ranges.back();
+    const std::uint64_t end = last.lbas.first + last.lbas.count;
+    const dek_range hole = header_units(next);
+    const std::uint64_t behind = hole.first + hole.count;
+    if (end == old_size)
+        last.lbas.count += next.size - old_size;
+    else if (hole.count > 0 && end == hole.first && behind >= old_size && behind < next.size)
+        next.ranges.push_back({{behind, next.size - behind}, last.key});
+}
+
+// What a cut must leave: the header, and what is encrypted.
+Result<void> check_cut(const volume::Header& next) {
+    const dek_range hole = header_units(next);
+    if (next.size < hole.first + hole.count)
+        return fail(Errc::refused, "the header lies at LBA " + std::to_string(next.header_lba) +
+                                       "; a volume cannot be cut there");
     if (next.ranges.empty())
         return {};
-    auto& last = next.ranges.back().lbas;
-    const std::uint64_t end = last.first + last.count;
-    if (end == old_size && next.size > old_size)
-        last.count += next.size - old_size;
-    else if (end > next.size)
-        return fail(Errc::refused, "LBAs up to " + std::to_string(end - 1) +
-                                       " are encrypted; a volume cannot be cut there");
+    const auto& last = next.ranges.back().lbas;
+    return last.first + last.count <= next.size
+               ? Result<void>()
+               : fail(Errc::refused, "LBAs up to " + std::to_string(last.first + last.count - 1) +
+                                         " are encrypted; a volume cannot be cut there");
+}
+
+Result<void> fit_ranges(volume::Header& next, std::uint64_t old_size) {
+    if (next.size <= old_size)
+        return next.size < old_size ? check_cut(next) : Result<void>();
+    if (!next.ranges.empty())
+        extend_ranges(next, old_size);
     return {};
 }
 
@@ -67,39 +98,55 @@ Result<void> Controller::catch_up(Volume& v, const Device& device) {
         return tl::unexpected(now.error());
     if (now->sequence == v.header.sequence)
         return {};
-    auto endpoint = site(v).shim->find(v.header.uuid);
-    if (!endpoint || !*endpoint)
-        return fail(Errc::unavailable, "the shim does not serve volume " + v.name);
     v.header = *now;
-    if (auto r = restore_service(v, **endpoint); !r)
+    if (auto r = follow_header(v); !r)
         return r;
     parts_.registry->publish(v);
     return {};
 }
 
-// The endpoint's size and the header. What an endpoint grows by is fenced until a map says more,
-// and can be cut off again until then: so the map comes last, with establish().
+// What the endpoint serves is brought in line with the header in force.
+Result<void> Controller::follow_header(Volume& v) {
+    auto endpoint = site(v).shim->find(v.header.uuid);
+    if (!endpoint)
+        return tl::unexpected(endpoint.error());
+    if (!*endpoint)
+        return fail(Errc::unavailable, "the shim does not serve volume " + v.name);
+    return restore_service(v, **endpoint);
+}
+
+// The header. What grows, the endpoint does first: it is fenced until a map says more, and can be
+// cut off again until then. What shrinks, the header does first: nothing that may have to stay is
+// fenced for a moment.
 Result<void> Controller::take_size(Volume& v, const Device& device, const volume::Header& next) {
-    if (auto r = site(v).backend->resize(*site(v).shim, v.node(), next.size); !r)
-        return r;
+    if (next.size > v.header.size)
+        if (auto r = site(v).backend->resize(*site(v).shim, v.node(), next.size); !r)
+            return r;
     auto written = write_header(v, device, next);
     if (written) {
         v.header = next;
-        if (auto r = remember_sequence(next); !r)
-            log_error("sequence-not-remembered", r.error(), {{"volume", v.name}});
         return {};
     }
     log_error("header-not-written", written.error(), {{"volume", v.name}});
     if (auto r = catch_up(v, device); !r)
         v.verified = false; // whoever comes next reads it again
     if (!v.verified || v.header.sequence != next.sequence) {
-        if (auto r = site(v).backend->resize(*site(v).shim, v.node(), v.header.size); !r)
+        if (auto r = follow_header(v); !r)
             log_error("size-not-taken-back", r.error(), {{"volume", v.name}});
         parts_.registry->publish(v);
         return written;
     }
     v.reason = "its header was only written in part: " + written.error().reason;
     return {};
+}
+
+// All that follows from a header that is in force, as far as it goes; the first trouble is told.
+Result<void> Controller::settle_size(Volume& v) {
+    auto done = remember_sequence(v.header);
+    auto served = follow_header(v);
+    if (served)
+        served = site(v).backend->rescale(v.node());
+    return done ? served : done;
 }
 
 Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std::uint64_t> lbas) {
@@ -121,21 +168,16 @@ Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std:
     volume::Header next;
     if (auto r = plan_resize(v, *device, lbas, next); !r)
         return tl::unexpected(r.error());
-    if (next.size == v.header.size)
-        return parts_.registry->find(name);
-    if (auto r = take_size(v, *device, next); !r)
-        return tl::unexpected(r.error());
-    const auto find_key = [this](const volume::HeaderKey& key) {
-        return parts_.keys->material(key);
-    };
-    auto keyed = establish(*site(v).shim, v.header, find_key);
-    auto scaled = keyed ? site(v).backend->rescale(v.node()) : keyed;
-    if (!scaled)
-        v.reason = scaled.error().reason;
+    if (next.size != v.header.size)
+        if (auto r = take_size(v, *device, next); !r)
+            return tl::unexpected(r.error());
+    auto settled = settle_size(v); // also where the size is right: it may not have come that far
+    if (!settled)
+        v.reason = settled.error().reason;
     parts_.registry->publish(v);
-    if (!scaled)
-        return fail(scaled.error().code,
-                    "the volume has its new size, but " + scaled.error().reason);
+    if (!settled)
+        return fail(settled.error().code,
+                    "the volume's header has its new size, but " + settled.error().reason);
     log(Level::notice, "resized", {{"volume", name}, {"lbas", v.header.size}});
     return parts_.registry->find(name);
 }

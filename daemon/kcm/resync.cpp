@@ -28,6 +28,7 @@ Volume volume_of(const Record& r) {
     v.header_file = r.header_file;
     v.shim = r.shim;
     v.read_only = r.read_only;
+    v.recorded_keys = r.keys;
     return v;
 }
 
@@ -118,22 +119,25 @@ void Controller::revive(const Volume& v, const dek_list_entry& endpoint) {
         log_error("block-device-stands-still", r.error(), {{"volume", v.name}});
 }
 
-// Map, keys and size of the endpoint, as the header says. What grows does so before the map is
-// there that covers it; what shrinks does so at once where nothing is mapped beyond, so that it is
-// never plain, or else once the new map has let go of it.
+// Map, keys and size of the endpoint, as the header says. The size comes first: what grows has to
+// be there before the map that covers it, and what is cut off is never plain in between. What the
+// shim refuses to cut (it is encrypted, or held) is not mapped away either: all stays as it is.
 Result<void> Controller::restore_service(Volume& v, const dek_list_entry& endpoint) {
     release_tokens(v);
     const auto find_key = [this](const volume::HeaderKey& key) {
         return parts_.keys->material(key);
     };
-    Result<void> sized;
-    if (endpoint.count != v.header.size) // a resize was cut short
-        sized = site(v).backend->resize(*site(v).shim, v.node(), v.header.size);
-    if (!sized && endpoint.count < v.header.size)
-        return sized;
-    if (auto r = establish(*site(v).shim, v.header, find_key); !r)
-        return r;
-    return sized ? sized : site(v).backend->resize(*site(v).shim, v.node(), v.header.size);
+    if (endpoint.count != v.header.size) { // a resize was cut short
+        auto sized = site(v).backend->resize(*site(v).shim, v.node(), v.header.size);
+        if (!sized && endpoint.count > v.header.size && sized.error().code == Errc::busy)
+            return fail(Errc::refused,
+                        "its header gives it " + std::to_string(v.header.size) +
+                            " LBAs, and the shim does not let go of what it serves beyond: it "
+                            "is encrypted, or held; detach the volume and attach it again");
+        if (!sized)
+            return sized;
+    }
+    return establish(*site(v).shim, v.header, find_key);
 }
 
 // The block device and the link. One that has gone from under a volume that was up is reported, not
@@ -141,6 +145,7 @@ Result<void> Controller::restore_service(Volume& v, const dek_list_entry& endpoi
 void Controller::settle_node(Volume& v, const Record& record) {
     auto node = site(v).backend->exposed(v.node());
     if (!node && record.complete) {
+        unlink(v.name); // the next one of that number may be anybody's
         v.state = VolumeState::down;
         v.reason = "its block device is gone; detach it and attach it again";
         return;
@@ -171,6 +176,7 @@ void Controller::lost(const Record& record) {
         log(Level::notice, "half-made-volume-removed", {{"volume", v.name}});
         return;
     }
+    unlink(v.name); // its block device may go at any time, and the number to somebody else
     v.state = VolumeState::down;
     v.reason = "the shim has lost it; dekctl attach brings it back";
     parts_.registry->publish(std::move(v));
@@ -200,6 +206,8 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
         describe(v, record, *endpoint);
     const auto node = site(v).backend->exposed(v.node());
     v.block_device = node.value_or("");
+    if (!node)
+        unlink(v.name);
     v.state = VolumeState::waiting_for_keys;
     v.reason = done.error().reason;
     const auto code = done.error().code;

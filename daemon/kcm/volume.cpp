@@ -33,8 +33,10 @@ NodeSpec Volume::node() const {
 }
 
 bool Volume::uses_key(const std::string& id) const {
-    return std::any_of(header.keys.begin(), header.keys.end(),
-                       [&](const auto& key) { return key.id == id; });
+    const bool recorded =
+        std::find(recorded_keys.begin(), recorded_keys.end(), id) != recorded_keys.end();
+    return (recorded && !verified) || std::any_of(header.keys.begin(), header.keys.end(),
+                                                  [&](const auto& key) { return key.id == id; });
 }
 
 void Registry::publish(Volume volume) {

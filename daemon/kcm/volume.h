@@ -26,11 +26,14 @@ struct Volume {
     std::string block_device;
     bool read_only = false;
     VolumeState state = VolumeState::down;
-    std::string reason;              // why it is not up, or what to know though it is
-    std::vector<keys::KeyInfo> keys; // in the order of header.keys
+    std::string reason;                     // why it is not up, or what to know though it is
+    std::vector<keys::KeyInfo> keys;        // in the order of header.keys
+    std::vector<std::string> recorded_keys; // IDs, of the record; for as long as none is verified
 
     NodeSpec node() const;
     bool uses_key(const std::string& id) const;
+    // Neither its record nor a verified header tells.
+    bool keys_unknown() const { return !verified && recorded_keys.empty(); }
 };
 
 using VolumePtr = std::shared_ptr<const Volume>;

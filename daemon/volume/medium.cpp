@@ -6,12 +6,15 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <string>
 #include <vector>
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/stat.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace dek::volume {
@@ -23,19 +26,15 @@ constexpr std::uint64_t round_up(std::uint64_t value) {
     return (value + alignment - 1) / alignment * alignment;
 }
 
-#ifdef STATX_DIOALIGN
+// What direct I/O to a file has to be aligned to; 4096 where the filesystem does not say. By the
+// system call: the C library's struct statx is older than these members.
 std::size_t direct_alignment(int fd) {
     struct statx answer {};
-    if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &answer) == 0 &&
+    if (::syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &answer) == 0 &&
         (answer.stx_mask & STATX_DIOALIGN) != 0 && answer.stx_dio_offset_align != 0)
         return std::max<std::size_t>(answer.stx_dio_offset_align, 512);
     return alignment;
 }
-#else
-std::size_t direct_alignment(int) {
-    return alignment;
-}
-#endif
 
 // As much as there is from an aligned place on.
 Result<std::size_t> read_aligned(int fd, std::uint64_t byte, std::span<std::uint8_t> into) {
@@ -62,6 +61,15 @@ AlignedBytes::AlignedBytes(std::size_t size)
     if (!data_)
         throw std::bad_alloc();
     std::memset(data_.get(), 0, size_);
+}
+
+Fd direct_again(int fd, std::uint64_t byte, int access) {
+    const std::string self = "/proc/self/fd/" + std::to_string(fd);
+    Fd direct(::open(self.c_str(), access | O_DIRECT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    if (!direct)
+        return direct;
+    const auto block = atomic_bytes(direct.get());
+    return block && *block <= alignment && byte % *block == 0 ? std::move(direct) : Fd();
 }
 
 Result<std::size_t> atomic_bytes(int fd) {

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/result.h"
 #include "volume/header.h"
 
@@ -28,6 +29,10 @@ class AlignedBytes {
     std::unique_ptr<std::uint8_t, Free> data_;
 };
 
+// The same file or device once more, past the page cache: a page that is written back takes its
+// older neighbours along, over what a shim has written beside the header since. Empty where the
+// medium has no direct I/O, or none that can begin at `byte`.
+Fd direct_again(int fd, std::uint64_t byte, int access); // O_RDONLY, O_RDWR
 // What the descriptor writes at once or not at all: a device's logical block, 512 bytes of a file,
 // or more where O_DIRECT asks for it.
 Result<std::size_t> atomic_bytes(int fd);

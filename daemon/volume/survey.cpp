@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <string>
 
+#include <fcntl.h>
+
 #include "volume/medium.h"
 #include "volume/rule.h"
 #include "volume/sniff.h"
@@ -84,8 +86,11 @@ const char* copy_state_name(CopyState state) {
 Result<Survey> survey(const Location& at) {
     std::array<std::vector<std::uint8_t>, 2> bytes;
     std::array<Sniffed, 2> found;
+    // What is on the medium, not what a cache holds of it. From whole pages on, as they are read.
+    const Fd direct = direct_again(at.fd, 0, O_RDONLY);
     for (std::size_t i = 0; i < found.size(); ++i) {
-        auto read = read_bytes(at.fd, at.byte + copy_bytes[i], copy_max_bytes);
+        auto read =
+            read_bytes(direct ? direct.get() : at.fd, at.byte + copy_bytes[i], copy_max_bytes);
         if (!read)
             return tl::unexpected<Error>(read.error());
         bytes[i] = std::move(*read);
@@ -100,13 +105,19 @@ Result<void> replace(const Location& at, const Survey& old, const std::vector<st
     const auto block = atomic_bytes(at.fd);
     if (!block)
         return tl::unexpected<Error>(block.error());
+    // Only in blocks that are written at once or not at all. A file that takes larger ones has no
+    // header that shares one with data, and is safe to write through the page cache.
+    Fd direct = direct_again(at.fd, at.byte, O_RDWR);
+    if (direct && atomic_bytes(direct.get()).value_or(0) != *block)
+        direct.reset();
+    const Location to{direct ? direct.get() : at.fd, at.byte, at.header_file};
     const std::size_t first = old.newest && old.sequences[0] > old.sequences[1] ? 1 : 0;
     for (const std::size_t i : {first, 1 - first}) {
         const std::uint64_t byte = at.byte + copy_bytes[i];
-        auto done = clear_torn(at, byte, old.states[i], *block);
+        auto done = clear_torn(to, byte, old.states[i], *block);
         if (done)
-            done = !old.newest && i == first ? write_head_last(at, byte, *block, copy)
-                                             : write_durably(at.fd, byte, copy);
+            done = !old.newest && i == first ? write_head_last(to, byte, *block, copy)
+                                             : write_durably(to.fd, byte, copy);
         if (!done)
             return done;
     }

@@ -3,9 +3,11 @@
 // and what somebody else has put there since is never written over.
 #include <algorithm>
 #include <fstream>
+#include <numeric>
 
 #include <catch2/catch.hpp>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -197,4 +199,109 @@ TEST_CASE("a failed protect does not write over what somebody else has written s
     auto there = read_bytes(*open_device(path, Access::read), 512 * 1024, 12);
     REQUIRE(there);
     CHECK(std::string(there->begin(), there->end()) == "a stranger's");
+}
+
+namespace {
+
+// In place at `lba`, in data units of 512 bytes, on a disk whose data is not zero anywhere.
+VolumePtr in_place_volume(Bench& b, const Disk& disk, std::uint64_t lba) {
+    auto r = b.request(disk.path(), "data");
+    r.in_place = true;
+    r.data_unit = 512;
+    r.encrypt = {{"16384-24575", ""}};
+    r.header.lba = 4096;
+    REQUIRE(b.controller->protect(r));
+    REQUIRE(b.controller->detach("data", patience));
+    auto device = *open_device(disk.path(), Access::write);
+    auto sited = find_header(device, r.header, Access::write);
+    REQUIRE(sited);
+    auto header = sited->found.copy.header;
+    REQUIRE(volume::erase(sited->site.location));
+    std::vector<std::uint8_t> data(2 << 20);
+    std::iota(data.begin(), data.end(), std::uint8_t{1});
+    std::fill_n(data.begin() + static_cast<std::ptrdiff_t>(lba * 512), 512 * 512, std::uint8_t{0});
+    REQUIRE(::pwrite(device.fd.get(), data.data(), data.size(), 0) ==
+            static_cast<ssize_t>(data.size()));
+    header.header_lba = lba;
+    auto key = b.keys->material(header.keys.front());
+    REQUIRE(volume::write({device.fd.get(), lba * 512, false}, header, *key));
+    REQUIRE(::fsync(device.fd.get()) == 0);
+    auto v = b.controller->attach({disk.path(), {lba, ""}, false, ShimChoice::automatic, ""});
+    INFO((v ? "" : v.error().reason));
+    REQUIRE(v);
+    return *v;
+}
+
+} // namespace
+
+TEST_CASE("the header of a volume in service is written past the page cache") {
+    Bench b;
+    const Disk disk(b);
+    const std::uint64_t lba = GENERATE(1024u, 1025u); // the second as old programs made them
+    const auto v = in_place_volume(b, disk, lba);
+    const auto before = *read_bytes(*open_device(disk.path(), Access::read), 0, 2 << 20);
+    unsigned direct = 0, cached = 0;
+    {
+        const kcmtest::Looking looking(kcmtest::on_write, [&](int fd) {
+            struct stat st;
+            if (::fstat(fd, &st) == 0 && S_ISBLK(st.st_mode))
+                (::fcntl(fd, F_GETFL) & O_DIRECT ? direct : cached)++;
+            return 0;
+        });
+        REQUIRE(b.controller->resize("data", 28672));
+    }
+    CHECK(direct >= 2);
+    CHECK(cached == 0);
+    const auto after = *read_bytes(*open_device(disk.path(), Access::read), 0, 2 << 20);
+    const auto at = static_cast<std::ptrdiff_t>(lba * 512);
+    CHECK(std::equal(before.begin(), before.begin() + at, after.begin()));
+    CHECK(
+        std::equal(before.begin() + at + 512 * 512, before.end(), after.begin() + at + 512 * 512));
+    CHECK_FALSE(before == after);
+}
+
+TEST_CASE("an image file is locked while it is worked on, and left alone when another has it") {
+    Bench b;
+    const auto image = b.image("image", lbas);
+    const auto lock = [&] {
+        Fd fd(::open(image.c_str(), O_RDONLY | O_CLOEXEC));
+        return ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0 ? std::move(fd) : Fd();
+    };
+    bool free_for_shim = false;
+    b.backend->before_create = [&]() -> Result<void> {
+        free_for_shim = bool(lock());
+        return {};
+    };
+    unsigned flushes = 0, open_to_others = 0;
+    const auto look = [&](int fd) {
+        struct stat a, of_image;
+        if (::fstat(fd, &a) == 0 && ::stat(image.c_str(), &of_image) == 0 &&
+            a.st_ino == of_image.st_ino) {
+            flushes++;
+            open_to_others += lock() ? 1 : 0;
+        }
+        return 0;
+    };
+    {
+        const kcmtest::Looking looking(kcmtest::on_flush, look);
+        REQUIRE(b.controller->protect(b.request(image, "data")));
+    }
+    CHECK(flushes > 0);
+    CHECK(open_to_others == 0);
+    CHECK(free_for_shim);
+    REQUIRE(b.controller->detach("data", patience));
+    auto copy = find_header(*open_device(image, Access::read), {}, Access::read)->found.copy;
+    const auto before = b.fingerprint();
+    auto held = lock();
+    REQUIRE(held);
+    auto r = b.request(image, "new");
+    r.force = true;
+    CHECK(b.controller->protect(r).error().code == Errc::busy);
+    CHECK(b.controller->attach({image, {}, true, ShimChoice::automatic, ""}).error().code ==
+          Errc::busy);
+    CHECK(b.controller->erase({image, {}, true, false}).error().code == Errc::busy);
+    CHECK(b.controller->header_restore(image, {}, copy, true).error().code == Errc::busy);
+    CHECK(b.fingerprint() == before);
+    held.reset();
+    CHECK(b.controller->attach({image, {}, false, ShimChoice::automatic, ""}));
 }

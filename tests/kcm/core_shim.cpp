@@ -295,6 +295,8 @@ Result<void> CoreBackend::create(Shim& shim, const NodeSpec& spec) {
     v.logical_block = spec.logical_block;
     spec.name.copy(v.name, sizeof v.name - 1);
     spec.device.copy(v.device, sizeof v.device - 1);
+    if (answer_lost)
+        (void)shim.volume_create(v);
     return shim.volume_create(v);
 }
 
@@ -314,6 +316,8 @@ Result<std::string> CoreBackend::expose(const NodeSpec& spec) {
 }
 
 Result<void> CoreBackend::conceal(const NodeSpec& spec, std::chrono::milliseconds) {
+    if (before_conceal)
+        before_conceal();
     if (in_use)
         return fail(Errc::busy, "node is open");
     ::unlink(node_of(spec).c_str());

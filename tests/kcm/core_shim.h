@@ -97,9 +97,15 @@ class CoreBackend : public dek::kcm::Backend {
     dek::Result<void> resize(dek::kcm::Shim& shim, const dek::kcm::NodeSpec& spec,
                              std::uint64_t lbas) override;
     dek::Result<void> rescale(const dek::kcm::NodeSpec&) override { return {}; }
+    dek::Result<void> revive(const dek::kcm::NodeSpec&, std::uint64_t) override { return {}; }
+    Origin origin(const dek_list_entry& endpoint) const override {
+        return {endpoint.name, endpoint.device};
+    }
 
     bool in_use = false; // somebody has the block device open
     bool expose_fails = false;
+    bool answer_lost = false; // the endpoint is made, and the call sent again
+    std::function<void()> before_conceal;
     std::function<dek::Result<void>()> before_create; // what happens to the device just then
     std::string shows;                                // what open() reads instead of the device
 

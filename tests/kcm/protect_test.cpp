@@ -219,6 +219,18 @@ TEST_CASE("what is asked for has to make sense") {
     }
 }
 
+TEST_CASE("a new header shares no page with data") {
+    Bench b;
+    auto r = b.request(b.image("disk", 16 * mib), "data");
+    r.in_place = true;
+    r.data_unit = 512;
+    r.encrypt = {{"8192-", ""}};
+    r.header.lba = 1025;
+    check_refused(b, r, Errc::invalid_argument, "a multiple of 8");
+    r.header.lba = 1032;
+    CHECK(b.controller->protect(r));
+}
+
 TEST_CASE("no shim, no volume, and nothing is written") {
     Bench b;
     auto r = b.request(b.image("disk", 4 * mib), "data");
@@ -276,6 +288,16 @@ TEST_CASE("what lies on a device is not written over without force") {
     }
     r.force = true;
     r.name = "forced";
+    CHECK(b.controller->protect(r));
+}
+
+TEST_CASE("a header is not written over data that has no signature, without force") {
+    Bench b;
+    const auto image = b.image("disk", 16 * mib);
+    poke(image, GENERATE(0u, 777u, (1u << 20) - 12), "somebody's");
+    auto r = b.request(image, "data");
+    check_refused(b, r, Errc::refused, "data in LBAs 0-2047");
+    r.force = true;
     CHECK(b.controller->protect(r));
 }
 
@@ -346,6 +368,7 @@ TEST_CASE("a failure after the header takes everything back and names the key th
     poke(image, 300000, "what was there"); // within the header's place
     const auto before = b.fingerprint();
     auto r = b.request(image, "data");
+    r.force = true;
     auto key = b.keys->create("mine", 512, {});
     const auto with_key = b.fingerprint();
     SECTION("the endpoint takes no key") {
