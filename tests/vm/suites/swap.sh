@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # seconds: 1500
 # base: small
-# memory: 176M
+# memory: 168M
 # disk: 640M
 # Swap on an encrypted volume: twice the memory there is in use, for a minute (SWAP_SECONDS).
 # shellcheck source=tests/vm/guest.sh
