@@ -31,7 +31,8 @@ json counters_json(const dek_ioc_stats& s) {
             {"waited", s.waited},
             {"errors", s.errors},
             {"in_flight", s.in_flight},
-            {"restarts", s.restarts}};
+            {"restarts", s.restarts},
+            {"flushes_unknown", s.flushes_unknown}};
 }
 
 json keys_json(const Volume& v) {
