@@ -21,6 +21,7 @@ add_program() {
     path=$(readlink -f "$(command -v "$1")") || { echo "initramfs.sh: no program $1" >&2; exit 1; }
     rm -f "$tree/bin/${1##*/}"
     cp "$path" "$tree/bin/${1##*/}"
+    strip -g "$tree/bin/${1##*/}" 2>/dev/null || true # a script stays as it is
     ldd "$path" 2>/dev/null | grep -oE '/[^ ]+\.so[^ ]*' | while read -r library; do
         mkdir -p "$tree${library%/*}"
         cp -Ln "$library" "$tree$library" || true

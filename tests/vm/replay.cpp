@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads what dm-log-writes recorded and plays it back.
-//   vm_replay LOG points                 the entries after which power may fail: flushes, FUA
-//   writes, marks, one a line vm_replay LOG apply DEVICE FROM TO   writes entries FROM up to and
-//   with TO (numbers as `points` prints them)
+//   vm_replay LOG points
+//       the entries after which power may fail: flushes, FUA writes, marks; one a line
+//   vm_replay LOG apply DEVICE FROM TO
+//       writes entries FROM up to and with TO, numbered as `points` prints them
 // The log's format: Documentation/admin-guide/device-mapper/log-writes.rst and
 // drivers/md/dm-log-writes.c.
 #include <cerrno>
@@ -28,8 +29,8 @@ struct Super {
 };
 
 struct Entry {
-    std::uint64_t sector, sectors, flags,
-        length; // in units of the log's sector size; length in bytes
+    std::uint64_t sector, sectors; // in units of the log's sector size
+    std::uint64_t flags, length;   // length of a mark's text in bytes
 };
 
 class File {

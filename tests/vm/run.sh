@@ -52,7 +52,8 @@ script_of() { # SUITE
 # What a kernel says when something is wrong. A suite may have cleared its log, but not the console.
 complaints='BUG:|WARNING:|Oops|KASAN|UBSAN|possible (circular|recursive) locking|INFO: task .* blocked|unreferenced object|detected stalls|refcount_t'
 base() { # VERSION KIND: prints the initramfs, made when the first suite asks for it
-    local kernel=$kernels/$1 with="dm-mod dm-crypt aesni-intel xts virtio_pci virtio_blk" run="bash dmsetup $build/tests/vm/vm_endpoint"
+    local kernel=$kernels/$1 with="dm-mod dm-crypt dm-log-writes loop aesni-intel xts virtio_pci virtio_blk"
+    local run="bash dmsetup losetup blkdiscard dd cmp $build/tests/vm/vm_endpoint $build/tests/vm/vm_replay"
     if [ "$2" = stack ]; then
         with="$modules ext4 xfs fuse crc32c_generic crc32c-intel"
         run="${programs/$build*shim_conformance/} keyctl mkfs.ext4 e2fsck mkfs.xfs xfs_repair $build/daemon/kcm/kcmd $build/utils/dekctl
