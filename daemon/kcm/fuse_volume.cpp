@@ -81,7 +81,7 @@ Backend::Origin FuseVolumes::origin(const dek_list_entry& endpoint) const {
 
 Result<void> FuseVolumes::rescale(const NodeSpec& spec) {
     const auto loop = exposed(spec);
-    return loop ? resize_loop(*loop) : Result<void>();
+    return loop ? resize_loop(*loop, spec.size) : Result<void>();
 }
 
 } // namespace dek::kcm

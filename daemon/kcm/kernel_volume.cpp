@@ -184,8 +184,9 @@ Result<void> KernelVolumes::resize(Shim&, const NodeSpec& spec, std::uint64_t lb
     if (!beneath)
         return tl::unexpected(beneath.error());
     const std::string node = node_of(number_of(*beneath));
+    std::error_code none;
     if (held_loop_file(node) == spec.device)
-        if (auto r = resize_loop(node); !r)
+        if (auto r = resize_loop(node, std::filesystem::file_size(spec.device, none) / 512); !r)
             return r;
     return give_table(spec, *info, lbas);
 }

@@ -166,7 +166,11 @@ Result<void> detach_loop(const std::string& loop, const std::string& file,
     }
 }
 
-Result<void> resize_loop(const std::string& loop) {
+Result<void> resize_loop(const std::string& loop, std::uint64_t lbas) {
+    std::ifstream size("/sys/block/" + fs::path(loop).filename().string() + "/size");
+    std::uint64_t now = 0;
+    if (size >> now && now == lbas)
+        return {};
     const Fd fd(::open(loop.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd || ::ioctl(fd.get(), LOOP_SET_CAPACITY, 0) != 0)
         return fail_errno(errno, loop + " cannot take over its new size");

@@ -29,7 +29,9 @@ std::optional<std::string> find_loop(const std::string& file);
 Result<void> detach_loop(const std::string& loop, const std::string& file,
                          std::chrono::milliseconds patience);
 
-// Takes over the new size of its file.
-Result<void> resize_loop(const std::string& loop);
+// Takes over the size of its file, which is to be `lbas`; nothing is done where the device has that
+// size. Whoever is killed meanwhile leaves a device of size 0 on a file system that answers late,
+// until the next call.
+Result<void> resize_loop(const std::string& loop, std::uint64_t lbas);
 
 } // namespace dek::kcm

@@ -305,3 +305,15 @@ TEST_CASE("an image file is locked while it is worked on, and left alone when an
     held.reset();
     CHECK(b.controller->attach({image, {}, false, ShimChoice::automatic, ""}));
 }
+
+// The kernel asks the file for its size meanwhile, and takes 0 for it when the caller is killed.
+TEST_CASE("a loop device that has its size is left alone") {
+    Bench b;
+    const Disk disk(b);
+    const auto size = [&] { return open_device(disk.path(), Access::read)->lbas; };
+    std::filesystem::resize_file(b.folder / "under-loop", 2 * lbas * 512);
+    REQUIRE(resize_loop(disk.path(), lbas));
+    CHECK(size() == lbas);
+    REQUIRE(resize_loop(disk.path(), 2 * lbas));
+    CHECK(size() == 2 * lbas);
+}
