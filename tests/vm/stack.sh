@@ -42,12 +42,23 @@ kill_kcmd() {
 }
 
 start_stack() { # [KCMD ARGUMENTS...]
-    mkdir -p "$run/shim" "$state" /disk
+    mkdir -p "$run/shim" "$state" /disk /v
     modprobe ext4
     modprobe brd rd_nr=2 rd_size=393216
     mkfs.ext4 -q /dev/ram1 && mount /dev/ram1 /disk
     start_kcmd "$@"
     answers && d keystore init --file "$state/master.key"
+}
+
+make_keys() { # k64 and k32, in files and in the keystore
+    local n
+    for n in 64 32; do head -c $n /dev/urandom >k$n && d key import --name k$n --file k$n || return; done
+}
+pattern() { yes "0123456789abcde" | head -c 66060288 >pattern; } # 63 MiB: a volume in an image of 64
+put_files() { # on what is mounted at /v; their sums in the file sums
+    local n
+    for n in 1 2 3 4; do yes "file $n of the volume, in the clear" | head -c 3000000 >"/v/file$n"; done
+    (cd /v && sha256sum file*) >sums
 }
 
 finish() {
