@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
+# seconds: 1500
 # base: stack
 # Power fails at every flush and FUA write: what dm-log-writes recorded of header and keystore updates is played back up to
 # each, and must read as before the update or as after it; as after it once the command had said so.
@@ -16,14 +17,17 @@ d key import --name k64 --file k64 >/dev/null
 
 recorded() { # NAME MiB: the device /dev/mapper/NAME, its writes recorded in NAME.log
     truncate -s "$2M" "$1.img"
-    truncate -s 512M "$1.log"
+    truncate -s 128M "$1.log"
     dmsetup create "$1" --table "0 $(($2 * 2048)) log-writes $(loop "$1.img" 512) $(loop "$1.log" 512)"
 }
-mark() { dmsetup message "$1" 0 mark "$2"; } # NAME TEXT
+mark() { # NAME WORD: device-mapper splits a message at spaces
+    dmsetup message "$1" 0 mark "$2" || check "$1: mark '$2'" false
+}
 unrecord() {
     dmsetup remove "$1"
     losetup -j "$1.img" -j "$1.log" 2>/dev/null | cut -d: -f1 | while read -r l; do losetup -d "$l"; done
 }
+text() { yes "$1" | dd of=/dev/dek/v bs=64k seek="$2" count="$3" iflag=fullblock oflag=direct conv=fsync; }
 sequence() { dek-probe "$@" "$device" | sed -n 's/^sequence: *//p'; }
 
 # ---- headers: in their default place, and in place
@@ -60,7 +64,8 @@ for place in default in-place; do
     device=/dev/mapper/$place
     check "$place: protect" d protect "$device" --name v --key k64 "${arguments[@]}"
     mark "$place" "$(sequence "${probe[@]}")"
-    yes "what is written to the volume" | dd of=/dev/dek/v bs=64k seek=16 count=32 iflag=fullblock oflag=direct conv=fsync 2>/dev/null
+    check "$place: text in the keyed range" text "what is written to the volume" 16 32
+    check "$place: text in a plain one" text "what lies beside it" 320 1
     d header backup "$device" header.backup "${probe[@]}" >/dev/null
     for size in 65536 81920 98304; do
         if [ $place = default ]; then check "$place: resize to $size" d resize v --size $size; fi
@@ -79,7 +84,9 @@ for place in default in-place; do
     unrecord "$place"
     check "$place: at every point the header is the old one or the new one" replay_headers "$place" "${probe[@]}"
     sed 's/^/    /' check.log
-    check "$place: nothing in the clear in any write" refused grep -aq "what is written to the volume" "$place.log"
+    check "$place: all of it played back is what the device holds" cmp replay.img "$place.img"
+    check "$place: in the log what is plain is found" grep -aq "what lies beside it" "$place.log"
+    check "$place: nothing of the keyed range is, in any write" refused grep -aq "what is written to the volume" "$place.log"
     check "$place: after the last there is none" refused dek-probe "${probe[@]}" replay.img
     rm -f "$place".* replay.img
 done
@@ -88,9 +95,8 @@ done
 
 kill_kcmd
 recorded keys 64
-mkfs.ext4 -q -O ^has_journal /dev/mapper/keys 2>/dev/null
 mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 /dev/mapper/keys
-mkdir -p /keys /replayed
+mkdir -p /keys
 mount -o commit=1 /dev/mapper/keys /keys
 state=/keys/state
 mkdir -p $state
@@ -102,47 +108,50 @@ check "a keystore" d keystore init --file $state/master.key
 mark keys init
 for name in one two three; do
     check "key $name" d key import --name $name --file k64
-    mark keys "has $name"
+    mark keys "has:$name"
 done
+mark keys losing:two
 check "key two is destroyed" d key destroy two --force
-mark keys "lost two"
+mark keys lost:two
 kill_kcmd
 umount /keys
 unrecord keys
 
-# Power failed here: the keys that were promised are there.
-keystore_after() { # NAMES
-    cp --sparse=always keys.now keys.copy
-    mount -o loop keys.copy /replayed || return 1
-    state=/replayed/state
+# Power failed here: the keys that were promised are there, and the one that is destroyed is not.
+keystore_after() { # NAMES DESTROYED
+    rm -f keys.copy
+    dd if=keys.now of=keys.copy bs=1M conv=sparse 2>/dev/null || return 1
+    mount -o loop keys.copy /keys || return 1
     start_kcmd --shim kernel
     answers && d --json key list >list.log 2>&1
     local rc=$? name
     kill_kcmd
-    umount /replayed
+    umount /keys
     [ $rc = 0 ] || { cat list.log; return 1; }
     for name in $1; do
         grep -q "\"$name\"" list.log || { echo "$name is missing"; cat list.log; return 1; }
     done
+    if [ -n "$2" ] && grep -q "\"$2\"" list.log; then echo "$2 is there again"; cat list.log; return 1; fi
 }
 replay_keystore() {
     rm -f keys.now
     truncate -s 64M keys.now
-    local next=0 promised='' begun='' points=0 n what arg text
-    while read -r n what arg text; do
+    local next=0 promised='' destroyed='' begun='' points=0 n what arg text
+    while IFS=' :' read -r n what arg text; do
         vm_replay keys.log apply keys.now $next "$n" || return 1
         next=$((n + 1))
         if [ "$what" = mark ]; then
             case $arg in
             init) begun=1 ;;
             has) promised="$promised $text" ;;
-            lost) promised=${promised/ $text/} ;;
+            losing) promised=${promised/ $text/} ;;
+            lost) destroyed=$text ;;
             dm-log-writes-end) break ;;
             esac
         fi
         [ -n "$begun" ] || continue
         points=$((points + 1))
-        keystore_after "$promised" || { echo "after entry $n ($what $arg $text), promised:$promised"; return 1; }
+        keystore_after "$promised" "$destroyed" || { echo "after entry $n ($what $arg $text), promised:$promised"; return 1; }
     done < <(vm_replay keys.log points)
     echo "$points points"
     [ $points -gt 8 ]
