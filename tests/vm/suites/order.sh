@@ -107,9 +107,9 @@ start_kcmd --shim kernel
 answers
 check "a keystore" d keystore init --file $state/master.key
 mark keys init
-for name in one two three; do
-    check "key $name" d key import --name $name --file k64
-    mark keys "has:$name"
+for key in one two three; do # `check` has a variable `name`
+    check "key $key" d key import --name $key --file k64
+    mark keys "has:$key"
 done
 mark keys losing:two
 check "key two is destroyed" d key destroy two --force
