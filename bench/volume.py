@@ -78,9 +78,14 @@ class QemuLuks:
         secret = f"{work}/luks.secret"
         with open(secret, "w") as file:
             file.write("benchmark")
-        run("qemu-img", "create", "-q", "--object", f"secret,id=s,file={secret}", "-f", "luks",
-            "-o", "key-secret=s,iter-time=200,cipher-alg=aes-256,cipher-mode=xts,ivgen-alg=plain64",
-            image, str(SIZE))
+        create = ["qemu-img", "create", "-q", "--object", f"secret,id=s,file={secret}", "-f", "luks",
+                  "-o", "key-secret=s,iter-time=200,cipher-alg=aes-256,cipher-mode=xts,ivgen-alg=plain64",
+                  image, str(SIZE)]
+        for _ in range(20):  # its timing of the key derivation fails now and then on a virtual machine
+            if subprocess.run(create, capture_output=True, check=False).returncode == 0:
+                break
+        else:
+            run(*create)
         open(self.file, "w").close()
         self.daemon = subprocess.Popen(
             ["qemu-storage-daemon", "--object", f"secret,id=s,file={secret}",
