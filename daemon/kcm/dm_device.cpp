@@ -228,19 +228,4 @@ Result<void> dm_remove(const std::string& name, std::chrono::milliseconds patien
     }
 }
 
-std::optional<std::vector<std::string>> dm_target_types() {
-    const Task task = new_task(DM_DEVICE_LIST_VERSIONS);
-    if (!task || !dm_task_run(task.get()))
-        return std::nullopt;
-    std::vector<std::string> types;
-    dm_versions* version = dm_task_get_versions(task.get());
-    while (version) {
-        types.emplace_back(version->name);
-        if (!version->next)
-            break;
-        version = reinterpret_cast<dm_versions*>(reinterpret_cast<char*>(version) + version->next);
-    }
-    return types;
-}
-
 } // namespace dek::kcm

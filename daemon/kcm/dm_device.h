@@ -61,7 +61,4 @@ Result<void> dm_replace(const std::string& name, const std::vector<DmTarget>& ta
 // Errc::busy when it is still open after `patience`. Fine when it is not there.
 Result<void> dm_remove(const std::string& name, std::chrono::milliseconds patience);
 
-// Versions of the kernel's targets by name; none: it has no device-mapper.
-std::optional<std::vector<std::string>> dm_target_types();
-
 } // namespace dek::kcm
