@@ -32,8 +32,21 @@ void drain_event(int fd) {
 
 } // namespace
 
-Result<std::unique_ptr<Lane>> Lane::create(unsigned index, EventRing& events,
-                                           const std::atomic<unsigned>& watched,
+bool HelpCall::open() {
+    event_ = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    return static_cast<bool>(event_);
+}
+
+void HelpCall::call() {
+    if (asked_.load(std::memory_order_relaxed) || asked_.exchange(true))
+        return;
+    const std::uint64_t one = 1;
+    if (::write(event_.get(), &one, sizeof(one)) < 0)
+        drain_event(event_.get()); // full: the next call finds room
+}
+
+Result<std::unique_ptr<Lane>> Lane::create(unsigned index, LaneRole role, HelpCall& call,
+                                           EventRing& events, const std::atomic<unsigned>& watched,
                                            std::function<void()> nudge) {
     auto aio = Aio::create(kAioDepth);
     if (!aio)
@@ -47,8 +60,11 @@ Result<std::unique_ptr<Lane>> Lane::create(unsigned index, EventRing& events,
     if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, aio->event_fd(), &on_completion) < 0 ||
         ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wakeup.get(), &on_wake) < 0)
         return fail_errno(errno, "a lane's descriptors");
-    std::unique_ptr<Lane> lane(new Lane(index, std::move(*aio), std::move(epoll), std::move(wakeup),
-                                        events, watched, std::move(nudge)));
+    epoll_event on_call{EPOLLIN | EPOLLET, {&call}};
+    if (role == LaneRole::helps && ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, call.fd(), &on_call) < 0)
+        return fail_errno(errno, "a lane's descriptors");
+    std::unique_ptr<Lane> lane(new Lane(index, role, call, std::move(*aio), std::move(epoll),
+                                        std::move(wakeup), events, watched, std::move(nudge)));
     if (!lane->pool_.grow(kRequests, kLargePieces))
         return fail(Errc::internal, "no memory for a lane");
     lane->landing_ = lane->pool_.take_large();
@@ -57,10 +73,11 @@ Result<std::unique_ptr<Lane>> Lane::create(unsigned index, EventRing& events,
     return lane;
 }
 
-Lane::Lane(unsigned index, Aio aio, Fd epoll, Fd wakeup, EventRing& events,
-           const std::atomic<unsigned>& watched, std::function<void()> nudge)
-    : index_(index), events_(events), watched_(watched), nudge_(std::move(nudge)),
-      aio_(std::move(aio)), epoll_(std::move(epoll)), wakeup_(std::move(wakeup)) {}
+Lane::Lane(unsigned index, LaneRole role, HelpCall& call, Aio aio, Fd epoll, Fd wakeup,
+           EventRing& events, const std::atomic<unsigned>& watched, std::function<void()> nudge)
+    : index_(index), role_(role), call_(call), events_(events), watched_(watched),
+      nudge_(std::move(nudge)), aio_(std::move(aio)), epoll_(std::move(epoll)),
+      wakeup_(std::move(wakeup)) {}
 
 Lane::~Lane() {
     stop_ = true;
@@ -198,6 +215,8 @@ void Lane::run() {
     ::pthread_setname_np(::pthread_self(), ("lane" + std::to_string(index_)).c_str());
     while (!stop_.load(std::memory_order_relaxed)) {
         take_postings();
+        if (role_ == LaneRole::helps && call_.take())
+            answer_call();
         bool progress = read_requests();
         look_up();
         while (Request* r = ready_.pop()) {
@@ -227,14 +246,21 @@ void Lane::run() {
 }
 
 void Lane::listen(Berth& berth, bool on) {
-    if (berth.listening == on)
+    if (role_ == LaneRole::helps || berth.listening == on) {
+        berth.readable = berth.readable && on;
         return;
+    }
     // Exclusive: one lane wakes for a request, not all of them.
     epoll_event event{EPOLLIN | EPOLLEXCLUSIVE, {&berth}};
     if (::epoll_ctl(epoll_.get(), on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, berth.fd, &event) == 0)
         berth.listening = on;
     if (!on)
         berth.readable = false;
+}
+
+void Lane::answer_call() {
+    for (auto& berth : berths_)
+        berth->readable = true;
 }
 
 bool Lane::read_requests() {
@@ -247,8 +273,10 @@ bool Lane::read_requests() {
                 berth->waiting_large >= kWaitingLarge)
                 break;
             const Got got = read_one(*berth);
-            if (got == Got::full)
+            if (got == Got::full) {
+                call_.call();
                 return any;
+            }
             any |= got == Got::request || got == Got::other;
             if (got == Got::dead)
                 listen(*berth, false);
@@ -293,6 +321,8 @@ Lane::Got Lane::read_one(Berth& berth) {
     if (!admit(berth, r, static_cast<std::size_t>(n)))
         return Got::other;
     fresh_.push(r);
+    if (r->size > kSmall)
+        call_.call();
     return Got::request;
 }
 
@@ -370,9 +400,13 @@ void Lane::sleep() {
     }
     std::array<epoll_event, 32> events;
     const int n = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
-    for (int i = 0; i < n; i++)
-        if (auto* berth = static_cast<Berth*>(events[static_cast<unsigned>(i)].data.ptr))
-            berth->readable = true;
+    for (int i = 0; i < n; i++) {
+        void* const source = events[static_cast<unsigned>(i)].data.ptr;
+        if (source == &call_)
+            answer_call();
+        else if (source)
+            static_cast<Berth*>(source)->readable = true;
+    }
 }
 
 } // namespace dek::shim

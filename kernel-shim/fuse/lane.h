@@ -5,6 +5,10 @@
 // A request's way: read_requests -> (fresh_) look_up -> (ready_) prepare -> (queued_) submit ->
 // reap -> answered, or back to fresh_ for its next round. What must wait for keys or a release is
 // parked in its berth and goes back to fresh_ after the next publication.
+//
+// The kernel wakes a lane that listens when a request comes. A lane that helps is called for large
+// requests, whose data is worth another CPU, and when a listening lane has no room; for small
+// ones, switching between threads would cost more than it gains. Everything gets done without help.
 #pragma once
 
 #include <atomic>
@@ -47,11 +51,27 @@ struct Berth {
 constexpr unsigned kWaitingRequests = 32;
 constexpr unsigned kWaitingLarge = 2;
 
+// How listening lanes call those that help. Shared by all lanes of a worker.
+class HelpCall {
+  public:
+    bool open();
+    void call(); // cheap when nobody has come yet
+    bool take() { return asked_.load(std::memory_order_relaxed) && asked_.exchange(false); }
+    int fd() const { return event_.get(); } // readable, by edge, at each call
+
+  private:
+    std::atomic<bool> asked_{false};
+    Fd event_;
+};
+
+enum class LaneRole { listens, helps };
+
 class Lane {
   public:
     // `nudge` is called on the lane's thread when the control thread should look: something ended
-    // while `watched` was not 0, or an event was added.
-    static Result<std::unique_ptr<Lane>> create(unsigned index, EventRing& events,
+    // while `watched` was not 0, or an event was added. `call` outlives the lane.
+    static Result<std::unique_ptr<Lane>> create(unsigned index, LaneRole role, HelpCall& call,
+                                                EventRing& events,
                                                 const std::atomic<unsigned>& watched,
                                                 std::function<void()> nudge);
     ~Lane(); // stops at once: what is under way is not answered
@@ -78,8 +98,8 @@ class Lane {
     void fail_waiting();
 
   private:
-    Lane(unsigned index, Aio aio, Fd epoll, Fd wakeup, EventRing& events,
-         const std::atomic<unsigned>& watched, std::function<void()> nudge);
+    Lane(unsigned index, LaneRole role, HelpCall& call, Aio aio, Fd epoll, Fd wakeup,
+         EventRing& events, const std::atomic<unsigned>& watched, std::function<void()> nudge);
     void run();
     void sleep();
     void take_postings();
@@ -96,6 +116,7 @@ class Lane {
                     std::memory_order_release);
     }
     void listen(Berth& berth, bool on);
+    void answer_call();
     void set_waiting(Berth& berth, unsigned requests, unsigned large);
     void revisit_waiting();
     void fail_waiting(Berth& berth);
@@ -121,6 +142,8 @@ class Lane {
     void fence_hit(Berth& berth, std::uint64_t lba);
 
     const unsigned index_;
+    const LaneRole role_;
+    HelpCall& call_;
     EventRing& events_;
     const std::atomic<unsigned>& watched_;
     std::function<void()> nudge_;

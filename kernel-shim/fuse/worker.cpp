@@ -112,6 +112,7 @@ class Worker {
     std::unique_ptr<Control> control_;
     std::unique_ptr<Exports> exports_;
     std::unique_ptr<Dispatcher> dispatcher_;
+    HelpCall help_;
     std::vector<std::unique_ptr<Lane>> lanes_; // after the volumes: they go first
     bool resend_ = false;
 };
@@ -127,7 +128,7 @@ Result<void> Worker::start(std::vector<Message> held) {
     ::sigaddset(&mask, SIGINT);
     ::pthread_sigmask(SIG_BLOCK, &mask, nullptr); // before there are threads
     signals_ = Fd(::signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!nudge_ || !signals_)
+    if (!nudge_ || !signals_ || !help_.open())
         return fail_errno(errno, "the worker's descriptors");
 
     auto control = Control::mount(settings_.control());
@@ -151,8 +152,11 @@ Result<void> Worker::start(std::vector<Message> held) {
         if (::write(fd, &one, sizeof(one)) < 0)
             return; // full: the control thread is awake
     };
+    // As many listen as leave a CPU each to those who send the requests.
+    const unsigned listening = std::max(1U, std::thread::hardware_concurrency() / 2);
     for (unsigned i = 0; i < settings_.threads; i++) {
-        auto lane = Lane::create(i, events_, dispatcher_->watched(), nudge);
+        const auto role = i < listening ? LaneRole::listens : LaneRole::helps;
+        auto lane = Lane::create(i, role, help_, events_, dispatcher_->watched(), nudge);
         if (!lane)
             return tl::unexpected(lane.error());
         lanes_.push_back(std::move(*lane));
