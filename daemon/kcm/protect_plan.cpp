@@ -29,13 +29,13 @@ Result<void> check_unit(std::uint32_t unit, const Device& device) {
     return {};
 }
 
-// In place the data units that the header lies in stay plain.
+// In place the blocks that the header lies in stay plain.
 std::string everything_of(const volume::Header& h) {
     if (h.place != volume::Place::in_place)
         return "all";
-    const std::uint64_t unit = h.data_unit / 512;
-    const std::uint64_t first = h.header_lba / unit * unit;
-    const std::uint64_t end = (h.header_lba + volume::header_lbas + unit - 1) / unit * unit;
+    const std::uint64_t block = h.logical_block / 512;
+    const std::uint64_t first = h.header_lba / block * block;
+    const std::uint64_t end = (h.header_lba + volume::header_lbas + block - 1) / block * block;
     std::string ranges;
     if (first > 0)
         ranges = "0-" + std::to_string(first - 1);

@@ -64,8 +64,9 @@ constexpr std::array entries{
     Entry{Rule::range_empty, "range-empty", "an encrypted range is empty"},
     Entry{Rule::range_outside, "range-outside", "an encrypted range ends outside the volume"},
     Entry{Rule::range_order, "range-order", "encrypted ranges overlap or are out of order"},
-    Entry{Rule::range_alignment, "range-alignment",
-          "an encrypted range does not start and end on the border of a data unit"},
+    Entry{
+        Rule::range_alignment, "range-alignment",
+        "an encrypted range does not start and end on the border of a data unit and logical block"},
     Entry{Rule::range_header, "range-header", "an encrypted range overlaps the header"},
     Entry{Rule::range_key, "range-key", "an encrypted range names a key the header does not have"},
     Entry{Rule::rekey, "rekey", "the re-key state is not a JSON object of at most 4096 bytes"},

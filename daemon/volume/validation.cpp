@@ -101,7 +101,7 @@ bool overlaps_header(const Header& header, const dek_range& range) {
 }
 
 Result<void> check_range(const Header& header, const EncryptedRange& range, std::uint64_t free) {
-    const std::uint64_t unit = header.data_unit / sector;
+    const std::uint64_t unit = std::max(header.data_unit, header.logical_block) / sector;
     const dek_range& lbas = range.lbas;
     if (lbas.count == 0)
         return invalid(Rule::range_empty, "at LBA " + std::to_string(lbas.first));
@@ -111,8 +111,8 @@ Result<void> check_range(const Header& header, const EncryptedRange& range, std:
     if (lbas.first < free)
         return invalid(Rule::range_order, text_of(lbas));
     if (lbas.first % unit != 0 || lbas.count % unit != 0)
-        return invalid(Rule::range_alignment,
-                       text_of(lbas) + ", a unit has " + std::to_string(unit) + " LBAs");
+        return invalid(Rule::range_alignment, text_of(lbas) + ", they are at multiples of " +
+                                                  std::to_string(unit) + " LBAs");
     if (overlaps_header(header, lbas))
         return invalid(Rule::range_header, text_of(lbas) + ", the header has " +
                                                text_of({header.header_lba, header_lbas}));

@@ -6,10 +6,8 @@
 
 #include <dek/lunmap.h>
 
-void dek_association_put(struct dek_association *a)
+void dek_association_free(struct dek_association *a)
 {
-	if (!a || !dek_ref_put(&a->refs))
-		return;
 	if (a->ops)
 		a->ops->key_drop(a->shim, a);
 	dek_wipe(a->key, sizeof(a->key));

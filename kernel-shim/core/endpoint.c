@@ -50,6 +50,8 @@ static bool config_valid(const struct dek_endpoint_config *c)
 {
 	if (c->data_unit < 512 || c->data_unit > 4096 || c->data_unit & (c->data_unit - 1))
 		return false;
+	if (c->block && (c->block < c->data_unit || c->block & (c->block - 1)))
+		return false;
 	if (!c->count || c->first > LBA_LIMIT || c->count > LBA_LIMIT - c->first)
 		return false;
 	return (__u32)c->fence <= DEK_FENCE_HOLD && c->class_name && c->ops && c->ops->key_set && c->ops->key_drop &&
@@ -92,8 +94,7 @@ struct dek_endpoint *dek_endpoint_create(const struct dek_endpoint_config *confi
 		return NULL;
 	ep->config = *config;
 	ep->on_host = dek_same_text(config->class_name, DEK_CLASS_EHBA);
-	while ((512u << ep->shift) < config->data_unit)
-		ep->shift++;
+	ep->shift = (unsigned int)__builtin_ctz(config->block ? config->block : config->data_unit) - 9;
 	if (!first_snapshot(ep)) {
 		dek_free(ep->newest);
 		dek_weave_clear(&ep->weave);

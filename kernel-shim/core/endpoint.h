@@ -46,7 +46,8 @@ struct dek_endpoint_config {
 	__u8 uuid[DEK_UUID_SIZE];
 	__u64 first; /* LBAs served: [first, first + count) */
 	__u64 count;
-	__u32 data_unit; /* bytes; alignment of maps, and the only unit associations may have */
+	__u32 data_unit; /* bytes; the only unit associations may have */
+	__u32 block; /* bytes, at least data_unit: I/O can be cut there, so maps align to it; 0: data_unit */
 	const char *class_name; /* not copied: "EHBA" */
 	enum dek_fence fence;
 	/* A new life of a volume that had a map or keys: unmapped and fenced ranges wait, later both are fenced. */

@@ -19,26 +19,12 @@ bool dek_geometry_valid(const struct dek_geometry *g)
 }
 
 /* Does not overflow: the codec takes no map that would (docs/protocol.md). */
-static __u64 logical_lba(const struct dek_geometry *g, __u64 lba)
+__u64 dek_tweak_chunk(const struct dek_geometry *g, __u64 lba, __u64 *count)
 {
 	__u64 p = lba - g->device_origin;
+	__u64 left = g->chunk - p % g->chunk;
 
-	if (!g->chunk)
-		return g->logical_origin + p;
+	if (left < *count)
+		*count = left;
 	return g->logical_origin + (p / g->chunk * g->stripes + g->leg) * g->chunk + p % g->chunk;
-}
-
-void dek_tweak_run(const struct dek_geometry *g, __u64 lba, __u64 count, struct dek_tweak_run *run)
-{
-	__u32 unit = g->data_unit / 512;
-	__u64 logical = logical_lba(g, lba);
-
-	run->count = count;
-	if (g->chunk) {
-		__u64 left = g->chunk - (lba - g->device_origin) % g->chunk;
-
-		run->count = left < count ? left : count;
-	}
-	run->tweak = g->tweak_rule == DEK_TWEAK_UNIT ? logical / unit : logical;
-	run->step = g->tweak_rule == DEK_TWEAK_UNIT ? 1 : unit;
 }

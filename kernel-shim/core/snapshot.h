@@ -70,7 +70,14 @@ struct dek_engine_ops {
 };
 
 static inline void dek_association_get(struct dek_association *a) { dek_ref_get(&a->refs); }
-void dek_association_put(struct dek_association *a);
+/* Nobody holds it. */
+void dek_association_free(struct dek_association *a);
+/* Takes NULL. From any context. */
+static inline void dek_association_put(struct dek_association *a)
+{
+	if (a && dek_ref_put(&a->refs))
+		dek_association_free(a);
+}
 
 /*
  * Quiesce tokens and unfinished commands together, per endpoint. Few, because lifting one must never
@@ -106,13 +113,25 @@ struct dek_tweak_run {
 	__u32 step;   /* 1 (unit) or data_unit / 512 (lba512) */
 	__u64 count;  /* LBAs until the numbers jump (end of a stripe chunk) or the piece ends */
 };
+/* The logical LBA of one in a stripe; *count shrinks to what is left of the chunk. */
+__u64 dek_tweak_chunk(const struct dek_geometry *g, __u64 lba, __u64 *count);
 /* C lets a function and a struct have one name. */
 #ifdef __cplusplus
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"
 #endif
 /* lba is the start of a data unit inside the association's map; count > 0, a multiple of the unit. */
-void dek_tweak_run(const struct dek_geometry *g, __u64 lba, __u64 count, struct dek_tweak_run *run);
+static inline void dek_tweak_run(const struct dek_geometry *g, __u64 lba, __u64 count, struct dek_tweak_run *run)
+{
+	unsigned int shift = (unsigned int)__builtin_ctz(g->data_unit) - 9;
+	__u64 logical = g->logical_origin + (lba - g->device_origin);
+
+	run->count = count;
+	if (__builtin_expect(g->chunk != 0, 0))
+		logical = dek_tweak_chunk(g, lba, &run->count);
+	run->tweak = g->tweak_rule == DEK_TWEAK_UNIT ? logical >> shift : logical;
+	run->step = g->tweak_rule == DEK_TWEAK_UNIT ? 1 : 1u << shift;
+}
 #ifdef __cplusplus
 #pragma GCC diagnostic pop
 #endif

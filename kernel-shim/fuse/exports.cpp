@@ -102,7 +102,8 @@ bool Exports::still_serves(const std::vector<Fd>& fuse, const std::string& path)
 
 std::shared_ptr<Volume> Exports::revive(unsigned slot, std::vector<Fd> fds) {
     const Slot& s = table_.at(slot);
-    auto volume = make_volume(slot, s.config, s.had_map, engine_ops(), settings_.recover_ms);
+    auto volume = make_volume(slot, s.config, find_backing(s, fds), s.had_map, engine_ops(),
+                              settings_.recover_ms);
     const std::string trouble = volume ? resume(volume, std::move(fds)) : "out of memory";
     if (trouble.empty())
         return volume;
@@ -123,7 +124,6 @@ std::string Exports::resume(const std::shared_ptr<Volume>& volume, std::vector<F
     volume->flushes_unknown = s.flushes_unknown;
     volume->flush_failed = table_.flush_failed(volume->slot);
     volume->flushes = table_.flushes(volume->slot);
-    volume->backing = find_backing(s, fds);
     volume->fuse = std::move(fds);
     if (!volume->backing.fd)
         log(Level::error, "device-lost",
@@ -232,13 +232,15 @@ int Exports::create(const dek_ioc_volume& config, std::shared_ptr<Volume>& out) 
     const int slot = table_.find_free();
     if (slot < 0)
         return ENOSPC;
-    auto volume = make_volume(static_cast<unsigned>(slot), config, false, engine_ops(), 0);
+    Backing backing;
+    if (const int error = open_backing(config.device, config.flags & DEK_VOLUME_READONLY, backing))
+        return error;
+    if (const int error = check_device(config, backing))
+        return error;
+    auto volume = make_volume(static_cast<unsigned>(slot), config, std::move(backing), false,
+                              engine_ops(), 0);
     if (!volume)
         return ENOMEM;
-    if (const int error = open_backing(config.device, volume->read_only, volume->backing))
-        return error;
-    if (const int error = check_device(config, volume->backing))
-        return error;
     if (const int error = put_up(*volume))
         return error;
     table_.prepare(volume->slot, config, volume->backing.identity);

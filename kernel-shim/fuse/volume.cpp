@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "volume.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace dek::shim {
 
-std::shared_ptr<Volume> make_volume(unsigned slot, const dek_ioc_volume& config, bool recovering,
-                                    const dek_engine_ops* ops, std::uint32_t recover_ms) {
+std::shared_ptr<Volume> make_volume(unsigned slot, const dek_ioc_volume& config, Backing backing,
+                                    bool recovering, const dek_engine_ops* ops,
+                                    std::uint32_t recover_ms) {
     dek_endpoint_config c{};
     std::memcpy(c.uuid, config.uuid, sizeof(c.uuid));
     c.first = config.offset;
     c.count = config.count;
     c.data_unit = config.data_unit;
+    c.block = std::max(config.data_unit, backing.logical_block); // where I/O to it may be cut
     c.class_name = DEK_CLASS_EHBA;
     c.fence = static_cast<dek_fence>(config.fence);
     c.recovering = recovering;
@@ -22,6 +25,7 @@ std::shared_ptr<Volume> make_volume(unsigned slot, const dek_ioc_volume& config,
     volume->endpoint.reset(dek_endpoint_create(&c));
     if (!volume->endpoint)
         return nullptr;
+    volume->backing = std::move(backing);
     volume->slot = slot;
     volume->config = config;
     volume->first = config.offset;

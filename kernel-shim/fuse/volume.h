@@ -82,8 +82,9 @@ struct Volume {
 };
 
 // A new life of a volume. NULL: out of memory or a configuration the core refuses.
-std::shared_ptr<Volume> make_volume(unsigned slot, const dek_ioc_volume& config, bool recovering,
-                                    const dek_engine_ops* ops, std::uint32_t recover_ms);
+std::shared_ptr<Volume> make_volume(unsigned slot, const dek_ioc_volume& config, Backing backing,
+                                    bool recovering, const dek_engine_ops* ops,
+                                    std::uint32_t recover_ms);
 
 // The sum of all lanes.
 void sum_counters(const Volume& volume, dek_ioc_stats& out);

@@ -16,12 +16,6 @@ static char *accel;
 module_param(accel, charp, 0444);
 MODULE_PARM_DESC(accel, "crypto API name of an accelerator's XTS-AES, to be used instead of the CPU's");
 
-struct dek_key {
-	struct crypto_skcipher *tfm;
-	struct dek_inline_key *in_line; /* or NULL */
-	struct work_struct free; /* the last holder may be in softirq; a transform is freed where one may sleep */
-};
-
 static struct workqueue_struct *free_queue;
 static struct crypto_skcipher *probe; /* keeps the driver, and tells its name and request size */
 static bool passed; /* the known answers */
@@ -42,11 +36,6 @@ struct dek_inline_key *dek_engine_inline(const struct dek_association *a)
 	return ((struct dek_key *)a->engine)->in_line;
 }
 #endif
-
-struct crypto_skcipher *dek_engine_cipher(const struct dek_association *a)
-{
-	return ((struct dek_key *)a->engine)->tfm;
-}
 
 unsigned int dek_engine_request_size(void)
 {

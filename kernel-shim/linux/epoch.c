@@ -49,7 +49,7 @@ void dek_epoch_begin_many(struct dek_epochs *e, const struct dek_ticket *t)
 	for (i = 0; i < t->buckets; i++) {
 		unsigned int bucket = (t->bucket + i) % DEK_BUCKETS;
 
-		this_cpu_inc(e->cpu->begun[t->epochs >> bucket & 1][bucket]);
+		this_cpu_inc(e->cpu->begun[dek_epoch_slot(t->epochs, bucket)]);
 	}
 }
 
@@ -60,7 +60,7 @@ void dek_epoch_end_many(struct dek_epochs *e, const struct dek_ticket *t)
 	for (i = 0; i < t->buckets; i++) {
 		unsigned int bucket = (t->bucket + i) % DEK_BUCKETS;
 
-		this_cpu_inc(e->cpu->ended[t->epochs >> bucket & 1][bucket]);
+		this_cpu_inc(e->cpu->ended[dek_epoch_slot(t->epochs, bucket)]);
 	}
 	this_cpu_sub(e->cpu->more, t->buckets - 1);
 }
@@ -69,16 +69,16 @@ void dek_epoch_end_many(struct dek_epochs *e, const struct dek_ticket *t)
  * Ends are summed before beginnings: an I/O that is seen to end was seen to begin. An I/O that begins
  * between the sums makes them differ, and the caller looks again.
  */
-static bool bucket_empty(struct dek_epochs *e, unsigned int epoch, unsigned int bucket)
+static bool slot_empty(struct dek_epochs *e, u8 slot)
 {
 	u32 begun = 0, ended = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		ended += READ_ONCE(per_cpu_ptr(e->cpu, cpu)->ended[epoch][bucket]);
+		ended += READ_ONCE(per_cpu_ptr(e->cpu, cpu)->ended[slot]);
 	smp_mb(); /* pairs with dek_epoch_begin() and dek_epoch_end() */
 	for_each_possible_cpu(cpu)
-		begun += READ_ONCE(per_cpu_ptr(e->cpu, cpu)->begun[epoch][bucket]);
+		begun += READ_ONCE(per_cpu_ptr(e->cpu, cpu)->begun[slot]);
 	return begun == ended;
 }
 
@@ -88,7 +88,7 @@ static bool all_empty(struct dek_epochs *e, u64 epochs, u64 *buckets)
 	unsigned int bucket;
 
 	for (bucket = 0; bucket < DEK_BUCKETS; bucket++) {
-		if (*buckets & BIT_ULL(bucket) && bucket_empty(e, epochs >> bucket & 1, bucket))
+		if (*buckets & BIT_ULL(bucket) && slot_empty(e, dek_epoch_slot(epochs, bucket)))
 			*buckets &= ~BIT_ULL(bucket);
 	}
 	return !*buckets;
@@ -103,15 +103,15 @@ u64 dek_epochs_in_flight(struct dek_epochs *e)
 	for_each_possible_cpu(cpu) {
 		struct dek_epoch_cpu *c = per_cpu_ptr(e->cpu, cpu);
 
-		for (i = 0; i < DEK_BUCKETS; i++)
-			sum -= READ_ONCE(c->ended[0][i]) + READ_ONCE(c->ended[1][i]);
+		for (i = 0; i < 2 * DEK_BUCKETS; i++)
+			sum -= READ_ONCE(c->ended[i]);
 	}
 	smp_mb(); /* ends before beginnings, as above */
 	for_each_possible_cpu(cpu) {
 		struct dek_epoch_cpu *c = per_cpu_ptr(e->cpu, cpu);
 
-		for (i = 0; i < DEK_BUCKETS; i++)
-			sum += READ_ONCE(c->begun[0][i]) + READ_ONCE(c->begun[1][i]);
+		for (i = 0; i < 2 * DEK_BUCKETS; i++)
+			sum += READ_ONCE(c->begun[i]);
 		sum -= READ_ONCE(c->more);
 	}
 	return (s32)sum < 0 ? 0 : sum;

@@ -218,6 +218,7 @@ static int object_init(struct dek_object *o, const struct dek_place *place)
 		.first = place->first,
 		.count = place->count,
 		.data_unit = place->data_unit,
+		.block = place->cut,
 		.class_name = DEK_CLASS_EHBA,
 		.fence = place->fence,
 		.max_associations = DEK_MAX_ASSOCIATIONS,

@@ -39,8 +39,8 @@
 #define DEK_BUCKET_SHIFT 9 /* of an LBA */
 
 struct dek_epoch_cpu {
-	u32 begun[2][DEK_BUCKETS];
-	u32 ended[2][DEK_BUCKETS];
+	u32 begun[2 * DEK_BUCKETS]; /* by dek_epoch_slot() */
+	u32 ended[2 * DEK_BUCKETS];
 	u32 more; /* what I/O over several buckets is counted in above the first */
 };
 
@@ -53,12 +53,18 @@ struct dek_epochs {
 	wait_queue_head_t changed; /* an I/O has ended, or a drain */
 };
 
-/* What an I/O is counted in. buckets 0: nothing. */
+/* What an I/O is counted in. */
 struct dek_ticket {
-	u64 epochs;
-	u8 bucket;
-	u8 buckets;
+	u64 epochs; /* of several buckets */
+	u8 bucket;  /* the first */
+	u8 slot;    /* the first, with its epoch */
+	u8 buckets; /* 0: it is counted nowhere */
 };
+
+static inline u8 dek_epoch_slot(u64 epochs, unsigned int bucket)
+{
+	return (epochs >> bucket & 1) * DEK_BUCKETS + bucket;
+}
 
 int dek_epochs_init(struct dek_epochs *e);
 void dek_epochs_exit(struct dek_epochs *e);
@@ -77,12 +83,13 @@ static inline void dek_epoch_begin(struct dek_epochs *e, struct dek_ticket *t, u
 {
 	u64 first = lba >> DEK_BUCKET_SHIFT, last = (lba + count - 1) >> DEK_BUCKET_SHIFT;
 
-	t->epochs = READ_ONCE(e->current_epoch);
-	t->bucket = first % DEK_BUCKETS;
 	if (likely(first == last)) {
 		t->buckets = 1;
-		this_cpu_inc(e->cpu->begun[t->epochs >> t->bucket & 1][t->bucket]);
+		t->slot = dek_epoch_slot(READ_ONCE(e->current_epoch), first % DEK_BUCKETS);
+		this_cpu_inc(e->cpu->begun[t->slot]);
 	} else {
+		t->epochs = READ_ONCE(e->current_epoch);
+		t->bucket = first % DEK_BUCKETS;
 		t->buckets = min_t(u64, last - first + 1, DEK_BUCKETS);
 		dek_epoch_begin_many(e, t);
 	}
@@ -93,7 +100,7 @@ static inline void dek_epoch_end(struct dek_epochs *e, struct dek_ticket *t)
 {
 	smp_mb(); /* the I/O's effects before its end */
 	if (likely(t->buckets == 1))
-		this_cpu_inc(e->cpu->ended[t->epochs >> t->bucket & 1][t->bucket]);
+		this_cpu_inc(e->cpu->ended[t->slot]);
 	else
 		dek_epoch_end_many(e, t);
 	t->buckets = 0;
@@ -215,6 +222,7 @@ struct dek_place {
 	u64 count;
 	u32 data_unit;
 	u32 logical_block;
+	u32 cut; /* bytes: I/O may be cut at multiples of it */
 	enum dek_fence fence; /* of an endpoint that is made now */
 };
 
@@ -319,7 +327,18 @@ void dek_engine_exit(void);
 const char *dek_engine_driver(void);
 u32 dek_engine_kind(void); /* DEK_ENGINE_* */
 unsigned int dek_engine_request_size(void); /* of a cipher request with its context */
-struct crypto_skcipher *dek_engine_cipher(const struct dek_association *a);
+
+/* A prepared key: association->engine. */
+struct dek_key {
+	struct crypto_skcipher *tfm;
+	struct dek_inline_key *in_line; /* or NULL */
+	struct work_struct free; /* the last holder may be in softirq; a transform is freed where one may sleep */
+};
+
+static inline struct crypto_skcipher *dek_engine_cipher(const struct dek_association *a)
+{
+	return ((struct dek_key *)a->engine)->tfm;
+}
 
 /* ---- the outside (control.c, events.c, kek.c) ---- */
 

@@ -99,6 +99,7 @@ static int join_endpoint(struct dm_target *ti, struct dek_target *t, const u8 *u
 		.count = ti->len,
 		.data_unit = unit,
 		.logical_block = block,
+		.cut = block,
 		.fence = t->fence,
 	};
 	struct dek_object *o;

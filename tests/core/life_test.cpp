@@ -33,6 +33,12 @@ TEST_CASE("an endpoint is not made from a configuration that makes no sense") {
     SECTION("unit no power of two") {
         c.data_unit = 1536;
     }
+    SECTION("blocks of no power of two") {
+        c.block = 6144;
+    }
+    SECTION("blocks smaller than a data unit") {
+        c.block = 512;
+    }
     SECTION("no fence of that number") {
         c.fence = static_cast<dek_fence>(3);
     }
@@ -81,6 +87,21 @@ TEST_CASE("every data unit size sets the alignment of ranges") {
         CHECK(e.associate(body).status == DEK_INVALID_RANGE);
         CHECK(e.query({{16 + lbas / 2, lbas}}).status == DEK_INVALID_RANGE);
     }
+}
+
+TEST_CASE("ranges align to the blocks of the device where they are larger than a data unit") {
+    Endpoint e(4096, false);
+    e.config.data_unit = 512;
+    e.config.block = 4096;
+    e.make();
+    Body body;
+    body.geometry.data_unit = 512;
+    body.map = {{8, 4}};
+    CHECK(e.associate(body).status == DEK_INVALID_RANGE);
+    CHECK(e.query({{8, 4}}).status == DEK_INVALID_RANGE);
+    CHECK(e.map(1, {{4, 8}}) == -EINVAL);
+    body.map = {{8, 8}};
+    CHECK(e.associate(body).status == DEK_OK);
 }
 
 TEST_CASE("endpoint IDs are drawn anew for every life and are never 0") {
