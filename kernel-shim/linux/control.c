@@ -229,16 +229,6 @@ static int ioc_tokens(void *arg)
 	return 0;
 }
 
-static u64 counter(struct dek_object *o, enum dek_counter which)
-{
-	u64 sum = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		sum += per_cpu_ptr(o->counters, cpu)->n[which];
-	return sum;
-}
-
 static int ioc_stats(void *arg)
 {
 	struct dek_ioc_stats *s = arg;
@@ -246,22 +236,7 @@ static int ioc_stats(void *arg)
 
 	if (IS_ERR(o))
 		return PTR_ERR(o);
-	s->reads = counter(o, DEK_C_READS);
-	s->writes = counter(o, DEK_C_WRITES);
-	s->flushes = counter(o, DEK_C_FLUSHES);
-	s->read_bytes = counter(o, DEK_C_READ_BYTES);
-	s->write_bytes = counter(o, DEK_C_WRITE_BYTES);
-	s->encrypted_bytes = counter(o, DEK_C_ENCRYPTED);
-	s->decrypted_bytes = counter(o, DEK_C_DECRYPTED);
-	s->plain_bytes = counter(o, DEK_C_PLAIN);
-	s->fence_hits = counter(o, DEK_C_FENCE_HITS);
-	s->refused = counter(o, DEK_C_REFUSED);
-	s->waited = counter(o, DEK_C_WAITED);
-	s->errors = counter(o, DEK_C_ERRORS);
-	s->in_flight = dek_epochs_in_flight(&o->epochs);
-	s->restarts = 0;
-	s->flushes_unknown = 0;
-	s->reserved = 0;
+	dek_stats_read(o, s);
 	dek_object_unlock(o);
 	return 0;
 }

@@ -291,14 +291,17 @@ static int fits(const struct dek_object *o, const struct dek_place *place)
 struct dek_object *dek_object_get(const struct dek_place *place)
 {
 	struct dek_object *o;
+	unsigned int noio;
 	int ret;
 
 	mutex_lock(&dek_registry_lock);
+	noio = memalloc_noio_save();
 	o = find(place->uuid);
 	if (!o) {
 		o = object_create(place);
 		if (!IS_ERR(o)) {
 			insert_sorted(o);
+			dek_stats_add(o);
 			dek_event(o, DEK_EVENT_ENDPOINT_UP, 0, 0);
 		}
 	} else {
@@ -310,6 +313,7 @@ struct dek_object *dek_object_get(const struct dek_place *place)
 	}
 	if (!IS_ERR(o))
 		o->tables++;
+	memalloc_noio_restore(noio);
 	mutex_unlock(&dek_registry_lock);
 	return o;
 }
@@ -330,6 +334,7 @@ void dek_object_put(struct dek_object *o)
 	mutex_lock(&dek_registry_lock);
 	if (!--o->tables) {
 		list_del(&o->list);
+		dek_stats_remove(o);
 		dek_event(o, DEK_EVENT_ENDPOINT_DOWN, 0, 0);
 	}
 	mutex_unlock(&dek_registry_lock);
@@ -368,11 +373,13 @@ int dek_objects_init(void)
 	if (!grave_queue)
 		return -ENOMEM;
 	life = get_random_u64() | 1;
+	dek_stats_init();
 	return 0;
 }
 
 void dek_objects_exit(void)
 {
+	dek_stats_exit();
 	rcu_barrier(); /* what publications left behind is queued now */
 	destroy_workqueue(grave_queue);
 }

@@ -5,8 +5,8 @@
  *
  * Locks, outer before inner: dek_registry_lock, object->lock (the command lock), object->waiting_lock.
  * The data path takes none of them but waiting_lock, and only for a bio that has to wait. No lock is held
- * while a command waits for I/O. Whoever has the command lock allocates without I/O (memalloc_noio): the
- * I/O that would free memory may be waiting for this very command.
+ * while a command waits for I/O. Whoever has one of the first two allocates without I/O (memalloc_noio): the
+ * I/O that would free memory may be waiting for this very command, or for the next that needs the lock.
  */
 #ifndef DEK_SHIM_H
 #define DEK_SHIM_H
@@ -164,6 +164,15 @@ struct dek_counters {
 	u64 n[DEK_COUNTERS];
 };
 
+struct dek_object;
+/* Fills all but the UUID. */
+void dek_stats_read(struct dek_object *o, struct dek_ioc_stats *s);
+/* The file for people; under dek_registry_lock. */
+void dek_stats_add(struct dek_object *o);
+void dek_stats_remove(struct dek_object *o);
+void dek_stats_init(void);
+void dek_stats_exit(void);
+
 /* ---- the endpoint object (object.c) ---- */
 
 /* A hold whose drain was given up; settle work finishes it. */
@@ -196,6 +205,7 @@ struct dek_object {
 	struct dek_epochs epochs;
 	struct dek_pool pool;
 	struct dek_counters __percpu *counters;
+	struct dentry *stats; /* dek_registry_lock */
 	struct dek_inline *in_line; /* the inline engine of the device, or NULL */
 
 	spinlock_t waiting_lock;

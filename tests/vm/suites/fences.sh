@@ -38,6 +38,10 @@ check "after Disassociate: a read fails" refused get
 eval "$(e 1 stats)"
 # shellcheck disable=SC2154
 check "all of it was counted: fences $fence_hits, refused $refused" [ "$fence_hits" = 5 -a "$refused" = 1 ]
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+file=/sys/kernel/debug/dek/$(uuid_of 1)
+check "debugfs says the same" [ "$(grep -xc -e "fence_hits $fence_hits" -e "refused $refused" -e "in_flight 0" "$file")" = 3 ]
+exec 5<"$file" # open while the endpoint goes
 e 1 yield 128+32768
 check "yielded: ciphertext passes" put
 check "yielded: as it is" cmp -n 4096 -i 0:65536 /tmp/plain /dev/ram0
@@ -63,6 +67,17 @@ held=$!
 sleep 1
 e 1 associate "$key1" 4096 unit 128 0 128+32768 >/dev/null
 check "and a key lets it go on" wait $held
+dmsetup remove v
+check "the file goes with the endpoint" [ ! -e "$file" ]
+check "and what is still open reads nothing" refused dd bs=64 count=1 <&5
+exec 5<&-
+
+dek v 3 65536 "$disk" 0 512
+e 3 map 1
+check "blocks of 4096 bytes: ranges that cut one are refused at Associate" refused e 3 associate "$key1" 512 unit 0 0 8+4
+check "and in a map" refused e 3 map 2 4+8
+check "whole ones are taken" e 3 associate "$key1" 512 unit 0 0 8+16
+check "and serve I/O over their border" dd if=/tmp/plain of=/dev/mapper/v bs=4096 count=4 oflag=direct
 dmsetup remove v
 
 dek v 2 65536 "$disk" 0 4096 1 allow_discards
