@@ -8,7 +8,7 @@ modprobe brd rd_nr=1 rd_size=65536
 dd if=/dev/urandom of=/tmp/plain bs=64k count=4 2>/dev/null
 dek v 1 65536 /dev/ram0 0 4096
 e 1 map 1 0+32768
-for how in "" logon: wrapped:; do
+for how in "" logon: wrapped: encrypted:; do
     handle=$(e 1 associate "$how$key1" 4096 unit 0 0 0+32768)
     check "key by '$how': taken" [ -n "$handle" ]
     check "key by '$how': written" dd if=/tmp/plain of=/dev/mapper/v bs=64k count=4 oflag=direct
@@ -19,7 +19,7 @@ for how in "" logon: wrapped:; do
     dd if=/dev/zero of=/dev/ram0 bs=64k count=4 oflag=direct 2>/dev/null
 done
 twice=$(printf '%064d%064d' 1 1)
-for how in "" logon: wrapped:; do
+for how in "" logon: wrapped: encrypted:; do
     check "key by '$how' with equal halves: refused" refused e 1 associate "$how$twice" 4096 unit 0 0 0+32768
 done
 check "a wrapped key with a flipped bit: refused" refused env FLIP=1 vm_endpoint "$(uuid_of 1)" associate "wrapped:$key1" 4096 unit 0 0 0+32768
