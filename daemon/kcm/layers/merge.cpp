@@ -7,10 +7,10 @@ namespace dek::kcm::layers {
 namespace {
 
 constexpr std::array<dek_status, DEK_STATUS_COUNT> worst_first = {
-    DEK_INVALID_HW_STATE,   DEK_INVALID_KEY,          DEK_INVALID_RANGE, DEK_ASSOCIATION_EXISTS,
-    DEK_BAD_CHECKSUM,       DEK_BAD_SIGNATURE,        DEK_BAD_VERSION,   DEK_BAD_OPCODE,
-    DEK_UNKNOWN_ENDPOINT,   DEK_UNKNOWN_HANDLE,       DEK_NOT_CAPABLE,   DEK_MALFORMED,
-    DEK_NO_MEMORY,          DEK_ASSOCIATION_OVERFLOW, DEK_BUSY,          DEK_OK};
+    DEK_INVALID_HW_STATE, DEK_INVALID_KEY,          DEK_INVALID_RANGE, DEK_ASSOCIATION_EXISTS,
+    DEK_BAD_CHECKSUM,     DEK_BAD_SIGNATURE,        DEK_BAD_VERSION,   DEK_BAD_OPCODE,
+    DEK_UNKNOWN_ENDPOINT, DEK_UNKNOWN_HANDLE,       DEK_NOT_CAPABLE,   DEK_MALFORMED,
+    DEK_NO_MEMORY,        DEK_ASSOCIATION_OVERFLOW, DEK_BUSY,          DEK_OK};
 
 std::size_t place_of(dek_status status) {
     for (std::size_t i = 0; i < worst_first.size(); i++)

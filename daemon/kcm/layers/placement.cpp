@@ -147,14 +147,12 @@ Placed place_stripes(const Device& layer, const LunMap& map, const dek_geometry&
         const auto offset = layer.legs[i].offset;
         if (!here.empty() && offset % unit_lbas(g))
             return refuse("has a stripe that begins within a data unit of " +
-                          std::to_string(g.data_unit) + " bytes, at LBA " +
-                          std::to_string(offset));
+                          std::to_string(g.data_unit) + " bytes, at LBA " + std::to_string(offset));
         dek_geometry striped = g;
         striped.chunk = layer.chunk;
         striped.stripes = static_cast<__u16>(layer.legs.size());
         striped.leg = static_cast<__u16>(i);
-        auto pieces = number(i, here, striped, offset,
-                             Wide(g.logical_origin) - g.device_origin);
+        auto pieces = number(i, here, striped, offset, Wide(g.logical_origin) - g.device_origin);
         if (!pieces)
             return pieces;
         all.insert(all.end(), pieces->begin(), pieces->end());
@@ -224,8 +222,8 @@ std::string what_does_not_compose(const Stack& stack, std::size_t device, const 
     if (!pieces)
         return title(d) + " " + pieces.error().why;
     for (const auto& piece : *pieces)
-        if (auto why = what_does_not_compose(stack, d.legs[piece.leg].device, piece.map,
-                                             piece.geometry);
+        if (auto why =
+                what_does_not_compose(stack, d.legs[piece.leg].device, piece.map, piece.geometry);
             !why.empty())
             return why;
     return {};

@@ -47,9 +47,9 @@ struct Leg {
 
 // What an endpoint says it can do.
 struct Capability {
-    std::uint32_t engines = 0;       // DEK_ENGINE_*
-    std::uint32_t data_unit = 4096;  // bytes
-    dek_status ready = DEK_OK;       // what it answered last; anything else and it cannot now
+    std::uint32_t engines = 0;      // DEK_ENGINE_*
+    std::uint32_t data_unit = 4096; // bytes
+    dek_status ready = DEK_OK;      // what it answered last; anything else and it cannot now
     bool operator==(const Capability&) const = default;
 };
 
@@ -61,6 +61,7 @@ struct Device {
     std::uint32_t chunk = 0; // striped: LBAs
     std::vector<Leg> legs;
     Capability endpoint;  // of an endpoint
+    std::string uuid;     // of a dek leg
     std::string obstacle; // why nothing beneath may encrypt; empty: nothing is in the way
     bool operator==(const Device&) const = default;
 

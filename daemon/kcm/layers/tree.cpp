@@ -16,9 +16,12 @@ std::unique_ptr<Node> make_node(Shared& shared, std::size_t i, const PortOf& por
     return std::make_unique<Leaf>(shared, i, d.kind == Kind::opaque ? nullptr : port_of(d));
 }
 
-// Layers of one kind, and leaves of one kind, go on as they are.
+// A layer of the same kind goes on as it is, and so does a dek leg, whatever it can do now.
 bool stays(const Device& before, const Device& after) {
-    return before.name == after.name && before.kind == after.kind;
+    const auto is_dek = [](const Device& d) {
+        return d.kind == Kind::endpoint || d.kind == Kind::fence;
+    };
+    return before.kind == after.kind || (is_dek(before) && is_dek(after));
 }
 
 std::vector<std::size_t> new_indexes(const Stack& before, const Stack& after) {

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// All or nothing beneath: how an association's parts become what is wanted, and what is done when
+// one of them does not.
+#include "kcm/layers/layer.h"
+
+#include <algorithm>
+
+#include "kcm/layers/merge.h"
+
+namespace dek::kcm::layers {
+namespace {
+
+// Answers after which the command may have been carried out.
+bool leaves_doubt(dek_status status) {
+    return status == DEK_INVALID_HW_STATE || status == DEK_BUSY || status == DEK_BAD_CHECKSUM ||
+           status == DEK_BAD_SIGNATURE || status == DEK_MALFORMED;
+}
+
+bool is_lost(dek_status status) {
+    return status == DEK_UNKNOWN_ENDPOINT || status == DEK_UNKNOWN_HANDLE;
+}
+
+} // namespace
+
+// Nothing is held there any more, or it is remembered as an orphan.
+void Layer::let_go(Part& part) {
+    if (part.held() && send_disassociate(part) != DEK_OK)
+        orphans_.push_back(part);
+    part.handle = 0;
+}
+
+// Orphans on failed paths wait until those are back.
+dek_status Layer::clear_orphans() {
+    dek_status refused = DEK_OK;
+    std::erase_if(orphans_, [&](const Part& part) {
+        if (!may_carry_io(part.device))
+            return false;
+        const auto status = send_disassociate(part);
+        refused = worse(refused, status);
+        return status == DEK_OK;
+    });
+    return refused == DEK_OK ? DEK_OK
+                             : remark(refused, "still has an association beneath it that could not "
+                                               "be taken away");
+}
+
+dek_status Layer::make(const Request& request, Part& part) {
+    std::uint64_t handle = 0;
+    const auto status = with_id(*request.view, part.device, [&](std::uint64_t id) {
+        part.life = id;
+        return send_association(DEK_OP_ASSOCIATE, *request.command, id, part, &handle);
+    });
+    if (status != DEK_OK)
+        return status;
+    part.handle = handle;
+    return part.held() ? DEK_OK : DEK_MALFORMED;
+}
+
+// Where one leg is enough, those that can never serve this very map and geometry are no part of it,
+// as if they had not affirmed the Query (which knows no geometry).
+dek_status Layer::do_without(const Request& request, PartPlan& plan,
+                             const std::vector<std::size_t>& incapable) {
+    const auto is_incapable = [&](std::size_t child) {
+        return std::find(incapable.begin(), incapable.end(), child) != incapable.end();
+    };
+    for (auto& next : plan.next)
+        if (!next.was && is_incapable(next.part.device))
+            let_go(next.part);
+    std::erase_if(plan.next, [](const PartPlan::Next& next) { return !next.part.held(); });
+    if (plan.next.empty())
+        return remark(DEK_NOT_CAPABLE, "has no leg left that can encrypt");
+    const auto maps = spread(device(), request.map);
+    for (std::size_t i = 0; i < maps.size(); i++)
+        if (device().legs[i].may_carry_io() && is_incapable(device().legs[i].device))
+            if (const auto leaf = find_unfenced(shared_->stack, device().legs[i].device, maps[i]);
+                leaf != SIZE_MAX)
+                return remark_unfenced(leaf);
+    return DEK_OK;
+}
+
+dek_status Layer::make_parts(const Request& request, PartPlan& plan) {
+    std::vector<std::size_t> incapable;
+    for (auto& next : plan.next) {
+        if (next.part.held())
+            continue;
+        const auto status = make(request, next.part);
+        if (status == DEK_NOT_CAPABLE && device().any_leg_serves())
+            incapable.push_back(next.part.device);
+        else if (status != DEK_OK)
+            return status;
+    }
+    return incapable.empty() ? DEK_OK : do_without(request, plan, incapable);
+}
+
+dek_status Layer::update_parts(const Request& request, Association& a, Change& change) {
+    for (auto& next : change.plan.next) {
+        if (next.was && (change.all || !(next.part.map == a.parts[*next.was].map))) {
+            const auto status = send_association(DEK_OP_UPDATE, *request.command, next.part.life,
+                                                 next.part, nullptr);
+            if (is_lost(status)) { // a new life: to be made anew
+                a.parts[*next.was].handle = 0;
+                next.part.handle = 0;
+                next.was.reset();
+            } else if (status != DEK_OK) {
+                change.in_doubt = leaves_doubt(status);
+                return status;
+            }
+        }
+        change.updated++;
+    }
+    return DEK_OK;
+}
+
+dek_status Layer::remove_surplus(const PartPlan& plan, Association& a) {
+    for (const auto i : plan.surplus) {
+        if (const auto status = send_disassociate(a.parts[i]); status != DEK_OK)
+            return status;
+        a.parts[i].handle = 0;
+    }
+    return DEK_OK;
+}
+
+// True when the part is again what it was, under the key that it has kept all along.
+bool Layer::restore(const Part& old, const std::string& key_id) {
+    dek_command like{};
+    like.key_id = reinterpret_cast<const __u8*>(key_id.data());
+    like.key_id_length = static_cast<__u32>(key_id.size());
+    return send_association(DEK_OP_UPDATE, like, old.life, old, nullptr) == DEK_OK;
+}
+
+// What was made goes. What was updated is fenced, unless it had kept its key and can be made what
+// it was; the refresh that follows, with the old key, makes good what is missing.
+void Layer::retreat(const Request& request, Association& a, Change& change) {
+    const bool other_key = change.all && request.command->blob.present; // or it may be another
+    for (std::size_t i = 0; i < change.plan.next.size(); i++) {
+        auto& next = change.plan.next[i];
+        if (!next.was) {
+            let_go(next.part);
+            continue;
+        }
+        Part& old = a.parts[*next.was];
+        const bool sent = change.all || !(next.part.map == old.map);
+        const bool changed = i < change.updated || (i == change.updated && change.in_doubt);
+        if (sent && changed && (other_key || !restore(old, a.key_id)))
+            let_go(old);
+    }
+}
+
+dek_status Layer::reconcile(const Request& request, Association& a, bool update_all) {
+    std::vector<Part> aside; // of failed paths: as they are
+    const auto at = std::stable_partition(a.parts.begin(), a.parts.end(),
+                                          [&](const Part& p) { return may_carry_io(p.device); });
+    aside.assign(at, a.parts.end());
+    a.parts.erase(at, a.parts.end());
+    Change change;
+    change.all = update_all;
+    change.plan = plan_parts(a.parts, request.wanted, request.capacity);
+    dek_status status = update_parts(request, a, change);
+    if (status == DEK_OK)
+        status = remove_surplus(change.plan, a);
+    if (status == DEK_OK)
+        status = make_parts(request, change.plan);
+    if (status == DEK_OK) {
+        a.parts.clear();
+        for (auto& next : change.plan.next)
+            a.parts.push_back(std::move(next.part));
+    } else {
+        retreat(request, a, change);
+    }
+    a.parts.insert(a.parts.end(), aside.begin(), aside.end());
+    return status;
+}
+
+} // namespace dek::kcm::layers
