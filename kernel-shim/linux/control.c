@@ -4,6 +4,7 @@
 #include <linux/dm-ioctl.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/sched/mm.h>
 #include <linux/uaccess.h>
 
 #include "shim.h"
@@ -274,17 +275,12 @@ static const struct dek_call *find_call(unsigned int command)
 	return NULL;
 }
 
-static long control_ioctl(struct file *file, unsigned int command, unsigned long user)
+static long run_call(const struct dek_call *call, unsigned int command, unsigned long user)
 {
-	const struct dek_call *call = find_call(command);
 	size_t size = _IOC_SIZE(command);
 	void *arg;
 	long ret;
 
-	if (!call)
-		return -ENOTTY;
-	if (!uid_eq(current_euid(), GLOBAL_ROOT_UID) || !capable(CAP_SYS_ADMIN))
-		return -EPERM;
 	arg = kvzalloc(size, GFP_KERNEL);
 	if (!arg)
 		return -ENOMEM;
@@ -296,6 +292,23 @@ static long control_ioctl(struct file *file, unsigned int command, unsigned long
 	if (call->secret)
 		memzero_explicit(arg, size);
 	kvfree(arg);
+	return ret;
+}
+
+/* Memory without I/O: what would be written out may be waiting for this call. */
+static long control_ioctl(struct file *file, unsigned int command, unsigned long user)
+{
+	const struct dek_call *call = find_call(command);
+	unsigned int noio;
+	long ret;
+
+	if (!call)
+		return -ENOTTY;
+	if (!uid_eq(current_euid(), GLOBAL_ROOT_UID) || !capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	noio = memalloc_noio_save();
+	ret = run_call(call, command, user);
+	memalloc_noio_restore(noio);
 	return ret;
 }
 

@@ -109,7 +109,7 @@ static int crypt_unit(struct dek_io *io, struct dek_crypt *c, unsigned int unit)
 	return ret == -EBUSY ? -EINPROGRESS : ret;
 }
 
-int dek_crypt_units(struct dek_io *io, struct bio *bio)
+int dek_crypt_units(struct dek_io *io, struct bio *bio, bool may_sleep)
 {
 	const unsigned int unit = io->object->data_unit, size = io->piece.bi_size;
 	const struct bio_vec *vec = bio->bi_io_vec;
@@ -126,6 +126,8 @@ int dek_crypt_units(struct dek_io *io, struct bio *bio)
 		if (unlikely(ret))
 			return ret;
 		c->done += unit;
+		if (unlikely(may_sleep))
+			cond_resched();
 	}
 	return 0;
 }

@@ -10,16 +10,15 @@
  * Nothing here sleeps in map(): what must wait (a held range, missing keys) is queued and looked up again
  * after each publication; what must sleep (for the pool, when memory is short) goes to a worker.
  */
+#include <linux/module.h>
+
 #include "inline.h"
 
 #define DEK_SOFTIRQ_MAX (32 << 10) /* bytes deciphered where they land; more goes to a worker */
 
-/*
- * Two, because a worker that sleeps for the pool waits for writes to end, and a write whose cipher is
- * asynchronous ends only with the help of another.
- */
-static struct workqueue_struct *pool_queue;
-static struct workqueue_struct *crypt_queue;
+static unsigned int suspend_patience = 30;
+module_param(suspend_patience, uint, 0644);
+MODULE_PARM_DESC(suspend_patience, "seconds that a suspend with flush waits for I/O without keys or in a held range");
 
 static int dispatch(struct dek_io *io, struct bio *bio);
 
@@ -87,9 +86,9 @@ static void put_ours(struct dek_io *io, struct bio *bio)
 }
 
 /* What map() answers. */
-static int encrypt(struct dek_io *io, struct bio *bio)
+static int encrypt(struct dek_io *io, struct bio *bio, bool may_sleep)
 {
-	int ret = dek_crypt_units(io, bio);
+	int ret = dek_crypt_units(io, bio, may_sleep);
 
 	if (unlikely(ret == -EINPROGRESS))
 		return DM_MAPIO_SUBMITTED;
@@ -115,7 +114,7 @@ static int start_write(struct dek_io *io, struct bio *bio, bool may_wait)
 		dek_io_defer(io, DEK_STAGE_CRYPT);
 		return DM_MAPIO_SUBMITTED;
 	}
-	return encrypt(io, bio);
+	return encrypt(io, bio, may_wait);
 }
 
 static bool may_decipher_here(struct dek_io *io)
@@ -126,9 +125,9 @@ static bool may_decipher_here(struct dek_io *io)
 }
 
 /* What end_io() answers. */
-static int decrypt(struct dek_io *io, struct bio *bio, blk_status_t *error)
+static int decrypt(struct dek_io *io, struct bio *bio, blk_status_t *error, bool may_sleep)
 {
-	int ret = dek_crypt_units(io, bio);
+	int ret = dek_crypt_units(io, bio, may_sleep);
 
 	if (unlikely(ret == -EINPROGRESS))
 		return DM_ENDIO_INCOMPLETE;
@@ -153,16 +152,21 @@ static int end_read(struct dek_io *io, struct bio *bio, blk_status_t *error)
 		dek_io_defer(io, DEK_STAGE_CRYPT);
 		return DM_ENDIO_INCOMPLETE;
 	}
-	return decrypt(io, bio, error);
+	return decrypt(io, bio, error, false);
 }
 
 /* ---- looking up ---- */
 
+static void lose_patience(struct dek_io *io, struct bio *bio, enum dek_patience patience)
+{
+	end_bio(io, bio, patience == DEK_PUSHED_BACK ? DEK_STAGE_PUSHBACK : DEK_STAGE_ENDED, BLK_STS_IOERR);
+}
+
 static int wait_for_publication(struct dek_io *io, struct bio *bio, u64 seen)
 {
 	struct dek_object *o = io->object;
+	enum dek_patience patience;
 	unsigned long flags;
-	bool push_back;
 
 	end_piece(io, bio);
 	io->ours = true;
@@ -171,15 +175,18 @@ static int wait_for_publication(struct dek_io *io, struct bio *bio, u64 seen)
 		dek_count(o, DEK_C_WAITED, 1);
 	io->waited = true;
 	spin_lock_irqsave(&o->waiting_lock, flags);
-	push_back = o->pushing_back;
-	if (!push_back) {
+	patience = o->patience;
+	/* A suspend that was interrupted takes nothing back any more, some time before it says so. */
+	if (patience == DEK_PUSHED_BACK && !dm_noflush_suspending(io->ti))
+		patience = DEK_WAITS;
+	if (patience == DEK_WAITS) {
 		bio_list_add(&o->waiting, bio);
 		if (o->publications != seen)
-			queue_work(crypt_queue, &o->kick);
+			queue_work(o->crypt_queue, &o->kick);
 	}
 	spin_unlock_irqrestore(&o->waiting_lock, flags);
-	if (push_back)
-		end_bio(io, bio, dm_noflush_suspending(io->ti) ? DEK_STAGE_PUSHBACK : DEK_STAGE_ENDED, BLK_STS_IOERR);
+	if (patience != DEK_WAITS)
+		lose_patience(io, bio, patience);
 	return DM_MAPIO_SUBMITTED;
 }
 
@@ -345,12 +352,12 @@ int dek_io_map(struct dm_target *ti, struct bio *bio)
 	io->ours = false;
 	io->waited = false;
 	bio_set_dev(bio, t->dev->bdev);
+	if (unlikely(!serves(t, bio_op(bio)))) /* first of all: what resets a zone has no sectors, as a flush */
+		return DM_MAPIO_KILL;
 	if (unlikely(!bio_sectors(bio))) {
 		dek_count(o, DEK_C_FLUSHES, 1);
 		return DM_MAPIO_REMAPPED;
 	}
-	if (unlikely(!serves(t, bio_op(bio))))
-		return DM_MAPIO_KILL;
 	bio->bi_iter.bi_sector = o->first + dm_target_offset(ti, bio->bi_iter.bi_sector);
 	if (io->write) {
 		dek_count(o, DEK_C_WRITES, 1);
@@ -404,8 +411,9 @@ static void send_on(struct dek_io *io, struct bio *bio, int ret)
 	struct dek_target *t = io->ti->private;
 
 	if (ret == DM_MAPIO_REMAPPED) {
-		/* It may have been below before, and come back remapped and chained. */
+		/* It may have been below before, and come back remapped, chained and merged with another. */
 		bio_set_dev(bio, t->dev->bdev);
+		bio->bi_next = NULL;
 		atomic_set(&bio->__bi_remaining, 1);
 		dm_submit_bio_remap(bio, NULL);
 	} else if (ret == DM_MAPIO_KILL) {
@@ -417,7 +425,7 @@ static void resume_read(struct dek_io *io, struct bio *bio)
 {
 	blk_status_t error = BLK_STS_OK;
 
-	if (decrypt(io, bio, &error) == DM_ENDIO_INCOMPLETE)
+	if (decrypt(io, bio, &error, true) == DM_ENDIO_INCOMPLETE)
 		return;
 	if (error || next_piece(io, bio) == DM_ENDIO_DONE)
 		end_bio(io, bio, DEK_STAGE_ENDED, error);
@@ -448,7 +456,7 @@ static void resume_io(struct work_struct *work)
 		break;
 	case DEK_STAGE_CRYPT:
 		if (io->write)
-			send_on(io, bio, encrypt(io, bio));
+			send_on(io, bio, encrypt(io, bio, true));
 		else
 			resume_read(io, bio);
 		break;
@@ -463,7 +471,7 @@ void dek_io_defer(struct dek_io *io, enum dek_stage stage)
 	io->stage = stage;
 	io->ours = true;
 	INIT_WORK(&io->work, resume_io);
-	queue_work(stage == DEK_STAGE_POOL ? pool_queue : crypt_queue, &io->work);
+	queue_work(stage == DEK_STAGE_POOL ? io->object->pool_queue : io->object->crypt_queue, &io->work);
 }
 
 /* ---- those that wait ---- */
@@ -482,13 +490,13 @@ static struct bio_list take_waiting(struct dek_object *o)
 void dek_io_published(struct dek_object *o)
 {
 	spin_lock_irq(&o->waiting_lock);
-	WRITE_ONCE(o->publications, o->publications + 1);
+	smp_store_release(&o->publications, o->publications + 1); /* after the snapshot */
 	if (!bio_list_empty(&o->waiting))
-		queue_work(crypt_queue, &o->kick);
+		queue_work(o->crypt_queue, &o->kick);
 	spin_unlock_irq(&o->waiting_lock);
 }
 
-void dek_io_kick(struct work_struct *work)
+static void kick(struct work_struct *work)
 {
 	struct dek_object *o = container_of(work, struct dek_object, kick);
 	struct bio_list list = take_waiting(o);
@@ -498,47 +506,61 @@ void dek_io_kick(struct work_struct *work)
 		struct dek_io *io = io_of(bio);
 
 		send_on(io, bio, dispatch(io, bio));
+		cond_resched();
 	}
 }
 
-void dek_io_stop_waiting(struct dek_object *o)
+static void stop_waiting(struct dek_object *o, enum dek_patience patience)
 {
 	struct bio_list list;
 	struct bio *bio;
 
 	spin_lock_irq(&o->waiting_lock);
-	o->pushing_back = true;
+	o->patience = patience;
 	spin_unlock_irq(&o->waiting_lock);
 	list = take_waiting(o);
-	while ((bio = bio_list_pop(&list))) {
-		struct dek_io *io = io_of(bio);
+	while ((bio = bio_list_pop(&list)))
+		lose_patience(io_of(bio), bio, patience);
+}
 
-		end_bio(io, bio, dm_noflush_suspending(io->ti) ? DEK_STAGE_PUSHBACK : DEK_STAGE_ENDED, BLK_STS_IOERR);
-	}
+static void give_up(struct work_struct *work)
+{
+	stop_waiting(container_of(to_delayed_work(work), struct dek_object, give_up), DEK_FAILS);
+}
+
+void dek_io_suspend(struct dek_object *o, bool noflush)
+{
+	if (noflush)
+		stop_waiting(o, DEK_PUSHED_BACK);
+	else
+		queue_delayed_work(o->crypt_queue, &o->give_up, READ_ONCE(suspend_patience) * HZ);
 }
 
 void dek_io_may_wait(struct dek_object *o)
 {
+	cancel_delayed_work_sync(&o->give_up);
 	spin_lock_irq(&o->waiting_lock);
-	o->pushing_back = false;
+	o->patience = DEK_WAITS;
 	spin_unlock_irq(&o->waiting_lock);
 }
 
-int dek_io_init(void)
+int dek_io_open(struct dek_object *o)
 {
-	pool_queue = alloc_workqueue("dek_pool", WQ_MEM_RECLAIM, 0);
-	crypt_queue = alloc_workqueue("dek_crypt", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_CPU_INTENSIVE, 0);
-	if (pool_queue && crypt_queue)
-		return 0;
-	dek_io_exit();
-	return -ENOMEM;
+	spin_lock_init(&o->waiting_lock);
+	bio_list_init(&o->waiting);
+	INIT_WORK(&o->kick, kick);
+	INIT_DELAYED_WORK(&o->give_up, give_up);
+	o->pool_queue = alloc_workqueue("dek_pool/%4phN", WQ_MEM_RECLAIM, 0, o->uuid);
+	o->crypt_queue = alloc_workqueue("dek_crypt/%4phN", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_CPU_INTENSIVE, 0, o->uuid);
+	return o->pool_queue && o->crypt_queue ? 0 : -ENOMEM;
 }
 
-void dek_io_exit(void)
+void dek_io_close(struct dek_object *o)
 {
-	if (pool_queue)
-		destroy_workqueue(pool_queue);
-	if (crypt_queue)
-		destroy_workqueue(crypt_queue);
-	pool_queue = crypt_queue = NULL;
+	if (o->crypt_queue) {
+		cancel_delayed_work_sync(&o->give_up);
+		destroy_workqueue(o->crypt_queue);
+	}
+	if (o->pool_queue)
+		destroy_workqueue(o->pool_queue);
 }

@@ -11,15 +11,15 @@ static int __init dek_init(void)
 	ret = dek_engine_init();
 	if (ret)
 		return ret;
-	ret = dek_objects_init();
+	ret = dek_pools_init();
 	if (ret)
 		goto err_engine;
-	ret = dek_io_init();
+	ret = dek_objects_init();
 	if (ret)
-		goto err_objects;
+		goto err_pools;
 	ret = dek_events_init();
 	if (ret)
-		goto err_io;
+		goto err_objects;
 	ret = dek_control_init();
 	if (ret)
 		goto err_events;
@@ -32,10 +32,10 @@ err_control:
 	dek_control_exit();
 err_events:
 	dek_events_exit();
-err_io:
-	dek_io_exit();
 err_objects:
 	dek_objects_exit();
+err_pools:
+	dek_pools_exit();
 err_engine:
 	dek_engine_exit();
 	return ret;
@@ -46,8 +46,8 @@ static void __exit dek_exit(void)
 	dek_target_exit();
 	dek_control_exit();
 	dek_events_exit();
-	dek_io_exit();
 	dek_objects_exit();
+	dek_pools_exit();
 	dek_engine_exit();
 }
 

@@ -14,6 +14,7 @@ LIST_HEAD(dek_registry);
 #define DEK_SETTLE_INTERVAL (HZ / 10)
 
 static struct workqueue_struct *grave_queue;
+static struct workqueue_struct *settle_queue;
 static u64 life;
 
 /* ---- publication ---- */
@@ -67,6 +68,11 @@ static void publish(struct dek_object *o, struct dek_change *change)
 /* The old I/O has gone, whoever was waiting for it. */
 static void drained(struct dek_object *o, u64 hold, u8 *block)
 {
+	unsigned int i;
+
+	for (i = 0; i < DEK_UNFINISHED_MAX; i++)
+		if (o->unfinished[i].hold == hold)
+			o->unfinished[i].hold = 0;
 	dek_endpoint_drained(o->core, hold, block, &o->change);
 	publish(o, &o->change);
 }
@@ -100,7 +106,7 @@ static void gave_up(struct dek_object *o, u64 hold, u64 buckets, enum dek_wait w
 		return;
 	u->hold = hold;
 	u->buckets = buckets;
-	schedule_delayed_work(&o->settle, DEK_SETTLE_INTERVAL);
+	queue_delayed_work(settle_queue, &o->settle, DEK_SETTLE_INTERVAL);
 }
 
 int dek_object_finish(struct dek_object *o, int ret, enum dek_wait what, u8 *block, unsigned long timeout)
@@ -139,12 +145,10 @@ static bool settle_one(struct dek_object *o, struct dek_unfinished *u)
 	dek_command_unlock(o);
 	if (!now.hold)
 		return true;
-	ret = dek_epochs_drain(&o->epochs, now.buckets, 1);
+	ret = dek_epochs_drain(&o->epochs, now.buckets, HZ); /* each try starts anew: longer than an I/O takes */
 	dek_command_lock(o);
-	if (!ret && u->hold == now.hold) {
+	if (!ret && u->hold == now.hold)
 		drained(o, now.hold, NULL);
-		u->hold = 0;
-	}
 	dek_command_unlock(o);
 	return !ret;
 }
@@ -159,7 +163,7 @@ static void settle(struct work_struct *work)
 	for (i = 0; i < DEK_UNFINISHED_MAX; i++)
 		again |= !settle_one(o, &o->unfinished[i]);
 	if (again)
-		schedule_delayed_work(&o->settle, DEK_SETTLE_INTERVAL);
+		queue_delayed_work(settle_queue, &o->settle, DEK_SETTLE_INTERVAL);
 }
 
 /* ---- the command lock ---- */
@@ -205,6 +209,7 @@ static void object_free(struct dek_object *o)
 {
 	if (o->core)
 		dek_endpoint_destroy(o->core);
+	dek_io_close(o);
 	dek_inline_close(o->in_line);
 	dek_pool_exit(&o->pool);
 	dek_epochs_exit(&o->epochs);
@@ -230,7 +235,7 @@ static int object_init(struct dek_object *o, const struct dek_place *place)
 
 	memcpy(config.uuid, place->uuid, DEK_UUID_SIZE);
 	o->counters = alloc_percpu(struct dek_counters);
-	if (!o->counters || dek_epochs_init(&o->epochs) || dek_pool_init(&o->pool))
+	if (!o->counters || dek_epochs_init(&o->epochs) || dek_pool_init(&o->pool) || dek_io_open(o))
 		return -ENOMEM;
 	ret = dek_inline_open(place, &o->in_line);
 	if (ret)
@@ -257,9 +262,6 @@ static struct dek_object *object_create(const struct dek_place *place)
 	o->data_unit = place->data_unit;
 	o->logical_block = place->logical_block;
 	mutex_init(&o->lock);
-	spin_lock_init(&o->waiting_lock);
-	bio_list_init(&o->waiting);
-	INIT_WORK(&o->kick, dek_io_kick);
 	INIT_DELAYED_WORK(&o->settle, settle);
 	ret = object_init(o, place);
 	if (ret) {
@@ -288,33 +290,55 @@ static int fits(const struct dek_object *o, const struct dek_place *place)
 	return 0;
 }
 
-struct dek_object *dek_object_get(const struct dek_place *place)
+/* With the registry lock: one more table on the object of this UUID, which is `fresh` if there was none. */
+static struct dek_object *join(const struct dek_place *place, struct dek_object *fresh)
+{
+	struct dek_object *o = find(place->uuid);
+	int ret;
+
+	if (o) {
+		ret = fits(o, place);
+		if (ret)
+			return ERR_PTR(ret);
+		kref_get(&o->refs);
+	} else if (fresh) {
+		o = fresh;
+		insert_sorted(o);
+		dek_stats_add(o);
+		dek_event(o, DEK_EVENT_ENDPOINT_UP, 0, 0);
+	} else {
+		return NULL;
+	}
+	o->tables++;
+	return o;
+}
+
+static struct dek_object *join_locked(const struct dek_place *place, struct dek_object *fresh)
 {
 	struct dek_object *o;
 	unsigned int noio;
-	int ret;
 
 	mutex_lock(&dek_registry_lock);
 	noio = memalloc_noio_save();
-	o = find(place->uuid);
-	if (!o) {
-		o = object_create(place);
-		if (!IS_ERR(o)) {
-			insert_sorted(o);
-			dek_stats_add(o);
-			dek_event(o, DEK_EVENT_ENDPOINT_UP, 0, 0);
-		}
-	} else {
-		ret = fits(o, place);
-		if (ret)
-			o = ERR_PTR(ret);
-		else
-			kref_get(&o->refs);
-	}
-	if (!IS_ERR(o))
-		o->tables++;
+	o = join(place, fresh);
 	memalloc_noio_restore(noio);
 	mutex_unlock(&dek_registry_lock);
+	return o;
+}
+
+/* It is made without the lock, because that takes memory and threads. */
+struct dek_object *dek_object_get(const struct dek_place *place)
+{
+	struct dek_object *fresh, *o = join_locked(place, NULL);
+
+	if (o)
+		return o;
+	fresh = object_create(place);
+	if (IS_ERR(fresh))
+		return fresh;
+	o = join_locked(place, fresh);
+	if (o != fresh)
+		object_free(fresh);
 	return o;
 }
 
@@ -370,8 +394,11 @@ void dek_object_unlock(struct dek_object *o)
 int dek_objects_init(void)
 {
 	grave_queue = alloc_workqueue("dek_reclaim", WQ_UNBOUND, 0);
-	if (!grave_queue)
+	settle_queue = alloc_workqueue("dek_settle", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!grave_queue || !settle_queue) {
+		dek_objects_exit();
 		return -ENOMEM;
+	}
 	life = get_random_u64() | 1;
 	dek_stats_init();
 	return 0;
@@ -381,5 +408,8 @@ void dek_objects_exit(void)
 {
 	dek_stats_exit();
 	rcu_barrier(); /* what publications left behind is queued now */
-	destroy_workqueue(grave_queue);
+	if (grave_queue)
+		destroy_workqueue(grave_queue);
+	if (settle_queue)
+		destroy_workqueue(settle_queue);
 }

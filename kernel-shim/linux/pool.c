@@ -2,7 +2,8 @@
 /*
  * Cipher requests, and the pages that ciphertext is written from. Each CPU keeps some that came back,
  * because a fresh one costs a trip through the allocator, and with init_on_alloc a memset of what is
- * overwritten a moment later. Behind them are mempools, so that writes go on when there is no memory.
+ * overwritten a moment later. What CPUs keep serves all endpoints: there may be a thousand. Behind it are
+ * mempools, one for each endpoint, so that writes go on when there is no memory.
  */
 #include <linux/percpu.h>
 
@@ -19,46 +20,43 @@ struct dek_pool_cpu {
 	struct page *page[DEK_KEPT_PAGES];
 };
 
+static struct dek_pool_cpu __percpu *kept_here;
+
 int dek_pool_init(struct dek_pool *p)
 {
 	mutex_init(&p->whole);
-	p->cpu = alloc_percpu(struct dek_pool_cpu);
-	if (!p->cpu)
-		return -ENOMEM;
 	if (mempool_init_kmalloc_pool(&p->crypts, 4, sizeof(struct dek_crypt) + dek_engine_request_size()))
-		goto bad;
-	if (mempool_init_page_pool(&p->pages, 2 * DEK_WRITE_PAGES, 0))
-		goto bad_crypts;
-	return 0;
-
-bad_crypts:
-	mempool_exit(&p->crypts);
-bad:
-	free_percpu(p->cpu);
-	p->cpu = NULL;
-	return -ENOMEM;
+		return -ENOMEM;
+	return mempool_init_page_pool(&p->pages, 2 * DEK_WRITE_PAGES, 0);
 }
 
-/* Tolerates one that was never initialised. */
+/* Tolerates one that was never initialised, or half. */
 void dek_pool_exit(struct dek_pool *p)
+{
+	mempool_exit(&p->crypts);
+	mempool_exit(&p->pages);
+}
+
+int dek_pools_init(void)
+{
+	kept_here = alloc_percpu(struct dek_pool_cpu);
+	return kept_here ? 0 : -ENOMEM;
+}
+
+void dek_pools_exit(void)
 {
 	int cpu;
 
-	if (!p->cpu)
-		return;
 	for_each_possible_cpu(cpu) {
-		struct dek_pool_cpu *kept = per_cpu_ptr(p->cpu, cpu);
+		struct dek_pool_cpu *kept = per_cpu_ptr(kept_here, cpu);
 
-		if (kept->spare)
-			mempool_free(kept->spare, &p->crypts);
+		kfree(kept->spare);
 		while (kept->crypts)
-			mempool_free(kept->crypt[--kept->crypts], &p->crypts);
+			kfree(kept->crypt[--kept->crypts]);
 		while (kept->pages)
-			mempool_free(kept->page[--kept->pages], &p->pages);
+			__free_page(kept->page[--kept->pages]);
 	}
-	free_percpu(p->cpu);
-	mempool_exit(&p->crypts);
-	mempool_exit(&p->pages);
+	free_percpu(kept_here);
 }
 
 /* The mempools' reserve comes first: somebody may be waiting for it. */
@@ -69,10 +67,10 @@ void dek_pool_put(struct dek_pool *p, struct dek_crypt *crypt)
 	unsigned long flags;
 
 	if (!n && likely(READ_ONCE(p->crypts.curr_nr) >= p->crypts.min_nr) &&
-	    !this_cpu_cmpxchg(p->cpu->spare, NULL, crypt))
+	    !this_cpu_cmpxchg(kept_here->spare, NULL, crypt))
 		return;
 	local_irq_save(flags);
-	kept = this_cpu_ptr(p->cpu);
+	kept = this_cpu_ptr(kept_here);
 	while (n && READ_ONCE(p->pages.curr_nr) >= p->pages.min_nr && kept->pages < DEK_KEPT_PAGES)
 		kept->page[kept->pages++] = crypt->vec[--n].bv_page;
 	if (likely(!n && READ_ONCE(p->crypts.curr_nr) >= p->crypts.min_nr && kept->crypts < DEK_KEPT_CRYPTS)) {
@@ -142,12 +140,12 @@ struct dek_crypt *dek_pool_get(struct dek_pool *p, unsigned int n, bool may_wait
 	unsigned int got = 0;
 
 	if (!n) {
-		crypt = this_cpu_xchg(p->cpu->spare, NULL);
+		crypt = this_cpu_xchg(kept_here->spare, NULL);
 		if (likely(crypt)) /* its pages: 0 */
 			return crypt;
 	}
 	local_irq_save(flags);
-	kept = this_cpu_ptr(p->cpu);
+	kept = this_cpu_ptr(kept_here);
 	if (likely(kept->crypts)) {
 		crypt = kept->crypt[--kept->crypts];
 		while (got < n && kept->pages)

@@ -70,7 +70,7 @@ int dek_epochs_init(struct dek_epochs *e);
 void dek_epochs_exit(struct dek_epochs *e);
 u64 dek_epochs_buckets(const struct dek_range *range, u32 n);
 /*
- * Waits for every I/O in these buckets that began before the call. 0, -EINTR (a signal) or -ETIMEDOUT.
+ * Waits for every I/O in these buckets that began before the call. 0, -EINTR (a fatal signal) or -ETIMEDOUT.
  * Any number at a time; those that share a bucket take turns.
  */
 int dek_epochs_drain(struct dek_epochs *e, u64 buckets, unsigned long timeout);
@@ -128,9 +128,8 @@ struct dek_crypt {
 	u8 request[] CRYPTO_MINALIGN_ATTR; /* struct skcipher_request with its context */
 };
 
-struct dek_pool_cpu;
+/* What is set aside for one endpoint, so that its writes go on when there is no memory. */
 struct dek_pool {
-	struct dek_pool_cpu __percpu *cpu;
 	mempool_t crypts;
 	mempool_t pages; /* what is always there: two whole writes */
 	struct mutex whole; /* who waits for pages waits for a whole write, alone */
@@ -138,6 +137,9 @@ struct dek_pool {
 
 int dek_pool_init(struct dek_pool *p);
 void dek_pool_exit(struct dek_pool *p);
+/* What CPUs keep, for all pools. */
+int dek_pools_init(void);
+void dek_pools_exit(void);
 /* With n pages. may_wait: sleeps until there are; NULL only without it. */
 struct dek_crypt *dek_pool_get(struct dek_pool *p, unsigned int n, bool may_wait);
 void dek_pool_put(struct dek_pool *p, struct dek_crypt *crypt);
@@ -175,6 +177,13 @@ void dek_stats_exit(void);
 
 /* ---- the endpoint object (object.c) ---- */
 
+/* What becomes of a bio that has to wait. */
+enum dek_patience {
+	DEK_WAITS,
+	DEK_PUSHED_BACK, /* a suspend that does not flush: device-mapper keeps it */
+	DEK_FAILS,	 /* a suspend that flushes has waited long enough */
+};
+
 /* A hold whose drain was given up; settle work finishes it. */
 struct dek_unfinished {
 	u64 hold; /* 0: none */
@@ -210,9 +219,17 @@ struct dek_object {
 
 	spinlock_t waiting_lock;
 	struct bio_list waiting; /* bios that were told DEK_WAIT */
-	bool pushing_back; /* a table is being suspended: nothing may wait; waiting_lock */
+	enum dek_patience patience; /* waiting_lock */
 	u64 publications; /* waiting_lock: a bio looked up before one must not wait after it */
 	struct work_struct kick; /* looks the waiting ones up again */
+	struct delayed_work give_up; /* a suspend has waited long enough for those that wait */
+	/*
+	 * Two, because a worker that sleeps for the pool waits for writes to end, and a write whose cipher is
+	 * asynchronous ends only with the help of another. Its own, because the device beneath may be made
+	 * of another endpoint, whose work would wait behind this one's.
+	 */
+	struct workqueue_struct *pool_queue;
+	struct workqueue_struct *crypt_queue;
 	struct delayed_work settle;
 	unsigned long last_fence_hit; /* jiffies of the last event of this kind */
 	unsigned long last_engine_error;
@@ -305,16 +322,20 @@ struct dek_io {
 	struct work_struct work;
 };
 
-int dek_io_init(void);
-void dek_io_exit(void);
+/* Work of an object. Close tolerates one that was never opened; no I/O is left. */
+int dek_io_open(struct dek_object *o);
+void dek_io_close(struct dek_object *o);
 int dek_io_map(struct dm_target *ti, struct bio *bio);
 int dek_io_end(struct dm_target *ti, struct bio *bio, blk_status_t *error);
-/* Nothing may wait any more: what waits is pushed back (noflush) or failed. */
-void dek_io_stop_waiting(struct dek_object *o);
+/*
+ * Before a suspend. Without flush, what waits is pushed back. With it, the suspend waits for it, and for what a
+ * file system writes to be frozen: it goes on when its keys come or its range is released, and fails when that
+ * takes longer than the module's parameter suspend_patience.
+ */
+void dek_io_suspend(struct dek_object *o, bool noflush);
 void dek_io_may_wait(struct dek_object *o);
 /* After a publication: those that wait are looked up again. */
 void dek_io_published(struct dek_object *o);
-void dek_io_kick(struct work_struct *work);
 /* Goes on with it in a worker. */
 void dek_io_defer(struct dek_io *io, enum dek_stage stage);
 struct bio *dek_io_bio(struct dek_io *io);
@@ -325,9 +346,9 @@ void dek_io_cipher_failed(struct dek_io *io);
 void dek_crypt_begin(struct dek_io *io);
 /*
  * 0: the whole piece is done. -EINPROGRESS: it goes on by itself, the caller must not touch the bio any more.
- * Or -errno.
+ * Or -errno. may_sleep: others get their turn between data units.
  */
-int dek_crypt_units(struct dek_io *io, struct bio *bio);
+int dek_crypt_units(struct dek_io *io, struct bio *bio, bool may_sleep);
 
 /* ---- the engine (engine.c) ---- */
 

@@ -82,6 +82,10 @@ static int open_device(struct dm_target *ti, struct dek_target *t, const char *p
 		ti->error = "Cannot open the device";
 		return ret;
 	}
+	if (bdev_is_zoned(t->dev->bdev)) {
+		ti->error = "Zoned devices are not served";
+		return -EINVAL;
+	}
 	if (offset + ti->len > bdev_nr_sectors(t->dev->bdev)) {
 		ti->error = "The device is too small";
 		return -EINVAL;
@@ -189,7 +193,7 @@ static void dek_presuspend(struct dm_target *ti)
 {
 	struct dek_target *t = ti->private;
 
-	dek_io_stop_waiting(t->object);
+	dek_io_suspend(t->object, dm_noflush_suspending(ti));
 }
 
 static void dek_may_wait(struct dm_target *ti)

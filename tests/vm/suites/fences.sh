@@ -59,14 +59,22 @@ dmsetup suspend --noflush --nolockfs v
 dmsetup resume v
 sleep 1
 check "through a noflush suspend" kill -0 $held
-dmsetup suspend v
+echo 2 >/sys/module/dm_dek/parameters/suspend_patience
+check "a flushing suspend waits for it, but not for ever" dmsetup suspend v
 dmsetup resume v
-check "a flushing suspend releases it, with an error" refused wait $held
+check "then it has failed" refused wait $held
+echo 60 >/sys/module/dm_dek/parameters/suspend_patience
 put 2>/tmp/held.log &
 held=$!
 sleep 1
+dmsetup suspend v &
+suspend=$!
+sleep 1
+check "a flushing suspend waits" kill -0 $suspend
 e 1 associate "$key1" 4096 unit 128 0 128+32768 >/dev/null
-check "and a key lets it go on" wait $held
+check "and a key lets both go on" wait $suspend
+dmsetup resume v
+check "without an error" wait $held
 dmsetup remove v
 check "the file goes with the endpoint" [ ! -e "$file" ]
 check "and what is still open reads nothing" refused dd bs=64 count=1 <&5
