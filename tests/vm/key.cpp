@@ -43,7 +43,7 @@ Kek add_encrypted() {
         throw std::runtime_error(std::string("keyctl: ") + std::strerror(errno));
     const std::string text = std::string(shown.data());
     const std::string digits = text.substr(text.rfind(' ') + 1);
-    std::array<std::uint8_t, 16 + 32> sealed{};
+    std::array<std::uint8_t, 16 + 1 + 32> sealed{}; // a zero after the IV
     for (std::size_t i = 0; i < sealed.size(); i++)
         sealed[i] = hex_byte(digits, 2 * i);
     std::array<std::uint8_t, 9 + 32> source{'E', 'N', 'C', '_', 'K', 'E', 'Y'};
@@ -54,7 +54,7 @@ Kek add_encrypted() {
             1 ||
         EVP_DecryptInit_ex(c, EVP_aes_256_cbc(), nullptr, derived.data(), sealed.data()) != 1 ||
         EVP_CIPHER_CTX_set_padding(c, 0) != 1 ||
-        EVP_DecryptUpdate(c, kek.data(), &n, sealed.data() + 16, 32) != 1 || n != 32)
+        EVP_DecryptUpdate(c, kek.data(), &n, sealed.data() + 17, 32) != 1 || n != 32)
         throw std::runtime_error("OpenSSL fails");
     EVP_CIPHER_CTX_free(c);
     return kek;
