@@ -126,7 +126,7 @@ static int wait_until_empty(struct dek_epochs *e, u64 epochs, u64 buckets, unsig
 	while (!all_empty(e, epochs, &buckets)) {
 		if (time_after_eq(jiffies, until))
 			return -ETIMEDOUT;
-		if (wait_event_killable_timeout(e->changed, all_empty(e, epochs, &buckets), 1) < 0)
+		if (wait_event_interruptible_timeout(e->changed, all_empty(e, epochs, &buckets), 1) < 0)
 			return -EINTR;
 	}
 	return 0;
@@ -172,7 +172,7 @@ int dek_epochs_drain(struct dek_epochs *e, u64 buckets, unsigned long timeout)
 
 	atomic_inc(&e->sleepers);
 	smp_mb(); /* the snapshot was published, and the sleeper is seen, before the counts are read */
-	ret = wait_event_killable_timeout(e->changed, claim(e, buckets), timeout);
+	ret = wait_event_interruptible_timeout(e->changed, claim(e, buckets), timeout);
 	if (ret > 0) {
 		ret = drain_claimed(e, buckets, until);
 		spin_lock(&e->lock);

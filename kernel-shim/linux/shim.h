@@ -70,7 +70,7 @@ int dek_epochs_init(struct dek_epochs *e);
 void dek_epochs_exit(struct dek_epochs *e);
 u64 dek_epochs_buckets(const struct dek_range *range, u32 n);
 /*
- * Waits for every I/O in these buckets that began before the call. 0, -EINTR (a fatal signal) or -ETIMEDOUT.
+ * Waits for every I/O in these buckets that began before the call. 0, -EINTR (a signal) or -ETIMEDOUT.
  * Any number at a time; those that share a bucket take turns.
  */
 int dek_epochs_drain(struct dek_epochs *e, u64 buckets, unsigned long timeout);

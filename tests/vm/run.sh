@@ -1,17 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The kernel shim's suites, each in a virtual machine of its own:
-#   run.sh [-b BUILD-FOLDER] [-s SUITE]... [KERNEL]...    kernels 6.1 and 6.12, all of suites/ unless named
+#   run.sh [-b BUILD-FOLDER] [-q] [-s SUITE]... [KERNEL]...    kernels 6.1 and 6.12, all of suites/ unless named
+# Kernels run side by side, each its suites one by one. -q: what says `# once: yes` runs on the last kernel only.
 # (and `debug`, which debug.sh runs with settings of its own: VM_SECONDS, VM_MEMORY, VM_ARGS for the kernel)
 # Prints `ok NAME` and `FAILED NAME` lines; fails when there is one of the latter. VM_KERNELS names the folder of
 # prepared kernels (build/vm).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
-build=$top/build suites=() failures=0
-while getopts b:s: option; do
+build=$top/build suites=() failures=0 quick=
+while getopts b:qs: option; do
     case $option in
     b) build=$OPTARG ;;
+    q) quick=1 ;;
     s) suites+=("$OPTARG") ;;
     *) exit 2 ;;
     esac
@@ -40,7 +42,7 @@ for program in vm_fuzz vm_replay; do
 done
 
 # A suite says in comments what it needs beside that: `# base: stack`, `# memory: 128M`, `# disk: 512M` (as /dev/vda),
-# `# seconds: 900`.
+# `# seconds: 900`, `# once: yes` (long, and little in it depends on the kernel's version).
 setting() { # SUITE NAME DEFAULT
     local value
     value=$(sed -n "s/^# $2: //p" "$(script_of "$1")")
@@ -87,8 +89,8 @@ run_suite() { # VERSION SUITE
     cp "$top/docs/recovery.md" "$test/"
     local disk=()
     if [ -n "$(setting "$suite" disk '')" ]; then
-        truncate -s "$(setting "$suite" disk '')" "$work/disk"
-        disk=(-- -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe")
+        truncate -s "$(setting "$suite" disk '')" "$work/$version-disk"
+        disk=(-- -drive "file=$work/$version-disk,if=virtio,format=raw,cache=unsafe")
     fi
     "$here/vm.sh" -k "$kernel" -b "$(base "$version" "$(setting "$suite" base suites)")" \
         -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "$(setting "$suite" seconds "${VM_SECONDS:-600}")" \
@@ -121,13 +123,26 @@ run_script() { # VERSION NAME
     result "$version $2 ($((SECONDS - start)) s)" $rc
 }
 
-for version in "${versions[@]}"; do
+run_version() { # VERSION
+    local version=$1 suite rc
     prepare "$version"
     rc=$?
     result "$version builds without a warning" $rc
-    [ $rc = 0 ] || continue
+    [ $rc = 0 ] || return
     for suite in "${suites[@]}"; do
-        if [ -e "$(script_of "$suite")" ]; then run_suite "$version" "$suite"; else run_script "$version" "$suite"; fi
+        if [ ! -e "$(script_of "$suite")" ]; then
+            run_script "$version" "$suite"
+        elif [ -z "$quick" ] || [ "$version" = "${versions[-1]}" ] || [ -z "$(setting "$suite" once '')" ]; then
+            run_suite "$version" "$suite"
+        fi
     done
+    [ "$failures" = 0 ]
+}
+
+bad=0 running=()
+for version in "${versions[@]}"; do
+    run_version "$version" &
+    running+=($!)
 done
-[ "$failures" = 0 ]
+for pid in "${running[@]}"; do wait "$pid" || bad=1; done
+[ "$bad" = 0 ]

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # base: stack
 # XFS, and ext4 with 1 KiB blocks on 512-byte data units, over the kernel shim; checked by their own checkers, and read by dm-crypt.
+# once: yes
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 load

@@ -3,6 +3,7 @@
 # seconds: 1500
 # base: stack
 # kcmd is killed: its volumes go on without it, and it finds them again; what it was making is made or is not there.
+# once: yes
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 # shellcheck source=tests/vm/stack.sh

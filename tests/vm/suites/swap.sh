@@ -5,6 +5,7 @@
 # memory: 168M
 # disk: 640M
 # Swap on an encrypted volume: twice the memory there is in use, for a minute (SWAP_SECONDS).
+# once: yes
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 modprobe virtio_pci
