@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # The jobs of tests/run.sh. Each counts its tests into `passed` and `failed` and never stops the others.
-passed=0 failed=0 timings=() limit_minutes=${LIMIT_MINUTES:-75}
+passed=0 failed=0 timings=() vm_size='' limit_minutes=${LIMIT_MINUTES:-75}
 logs=$(mktemp -d /tmp/dekstack-tests.XXXXXX)
 
 note_result() { # NAME RC
@@ -136,7 +136,13 @@ run_vm() {
 
 job_vm() {
     setup build run test vm || return
-    build build all && run_vm vm tests/vm/run.sh -b build
+    # shellcheck disable=SC2086 # -q or nothing
+    build build all && run_vm vm tests/vm/run.sh -b build $vm_size
+}
+
+job_mutants() {
+    setup build run test vm || return
+    build build all && run_vm mutants tests/vm/mutants.py -b build
 }
 
 job_debug() {

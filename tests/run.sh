@@ -8,8 +8,9 @@
 #   asan     quick, built with AddressSanitizer and UndefinedBehaviorSanitizer
 #   fuzz     every fuzz target for FUZZ_SECONDS (30)
 #   fresh    a bare Debian 12 root: the README's first command and `quick`, as written
-#   vm       the kernel shim in virtual machines: 6.1 and 6.12 (not part of all)
+#   vm       the kernel shim in virtual machines, on Linux 6.1 and 6.12 (as part of all, the longest suites on 6.12 only)
 #   debug    the kernel shim's suites on a debug kernel, which is built once (not part of all)
+#   mutants  faults put into the kernel shim: the suites must notice each (not part of all)
 #   bench    every benchmark, with its figures and goals (not part of all)
 #   soak     full sizes: 500 kills, an hour of fuzzing (not part of all)
 set -uo pipefail
@@ -18,13 +19,16 @@ cd "$top" || exit 1
 # shellcheck source=tests/jobs.sh
 . tests/jobs.sh
 
-all_jobs="style quick slow demo asan fuzz fresh"
+all_jobs="style quick slow demo asan fuzz fresh vm"
 
 main() {
     local jobs=("$@") job
-    [ ${#jobs[@]} -gt 0 ] || read -ra jobs <<<"$all_jobs"
+    if [ ${#jobs[@]} = 0 ]; then
+        read -ra jobs <<<"$all_jobs"
+        vm_size=-q
+    fi
     for job in "${jobs[@]}"; do
-        declare -F "job_$job" >/dev/null || { sed -n '4,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+        declare -F "job_$job" >/dev/null || { sed -n '4,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
     done
     [ "$(id -u)" = 0 ] || { echo "tests/run.sh: root is needed (FUSE mounts, loop devices)" >&2; exit 1; }
     for job in "${jobs[@]}"; do
