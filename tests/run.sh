@@ -21,14 +21,17 @@ cd "$top" || exit 1
 
 all_jobs="style quick slow demo asan fuzz fresh vm"
 
+usage() { sed -n '4,15s/^# \{0,1\}//p' "$0"; }
+
 main() {
     local jobs=("$@") job
+    case ${1-} in help | -h | --help) usage; exit 0 ;; esac
     if [ ${#jobs[@]} = 0 ]; then
         read -ra jobs <<<"$all_jobs"
         vm_size=-q
     fi
     for job in "${jobs[@]}"; do
-        declare -F "job_$job" >/dev/null || { sed -n '4,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+        declare -F "job_$job" >/dev/null || { usage >&2; exit 2; }
     done
     [ "$(id -u)" = 0 ] || { echo "tests/run.sh: root is needed (FUSE mounts, loop devices)" >&2; exit 1; }
     for job in "${jobs[@]}"; do
