@@ -26,13 +26,12 @@ rescued() { # BLOCK
     block "$1"
     cp k64 volume.key
     ln -sf /disk/disk.img disk.img
-    [ -e /dev/loop9 ] || mknod /dev/loop9 b 7 9
     bash -e block.sh
 }
 cleared() {
     umount /mnt
     dmsetup remove rescue && keyctl purge logon dekstack:k1
-    [ ! -e /sys/block/loop9/loop/backing_file ] || losetup -d /dev/loop9
+    losetup -j /disk/disk.img | cut -d: -f1 | xargs -r losetup -d
 }
 check "protect an image" disk_img --key k64
 check "a loop device lies beneath" shows /disk/disk.img losetup -a
@@ -51,7 +50,8 @@ dd if=pattern of=/dev/dek/img bs=1M oflag=direct 2>/dev/null
 d detach img
 check "the plain ranges are plain" cmp -n 8388608 -i 1048576:0 /disk/disk.img pattern
 check "the encrypted ones are not" refused cmp -s -n 4096 -i 9437184:8388608 /disk/disk.img pattern
-losetup -r /dev/loop9 /disk/disk.img
+loop=$(losetup -r -f --show /disk/disk.img)
+export loop # which the first example has left set
 keyctl padd logon dekstack:k1 @s <k64 >/dev/null
 check "recovery.md, two ranges" rescued 3
 check "reads what was written" cmp -n 66060288 /dev/mapper/rescue pattern
