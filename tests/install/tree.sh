@@ -52,11 +52,32 @@ check "dkms.conf" bash -c "set -u; kernel_source_dir=/k dkms_tree=/var/lib/dkms
 
 if command -v systemd-analyze >/dev/null; then
     # Units are checked against a root that has the programs they start, but not systemd's own units.
-    for unit in kcmd dek-shimd; do
-        file=$root$prefix/lib/systemd/system/$unit.service
+    for unit in kcmd dek-shimd dekattach@archive; do
+        file=$root$prefix/lib/systemd/system/${unit/@archive/@}.service
         sed "s|=$prefix/sbin/|=$root$prefix/sbin/|" "$file" >"$root/$unit.service"
         check "$unit.service" systemd-analyze verify --man=no --recursive-errors=no "$root/$unit.service"
     done
+fi
+
+# What systemd makes of a boot with this line in fstab, beside the installed units: cycles, mostly.
+boot_with() { # LINE
+    local units=$root.units generator=/lib/systemd/system-generators/systemd-fstab-generator unit
+    rm -rf "$units"
+    mkdir -p "$units/multi-user.target.wants"
+    for unit in kcmd dek-shimd dekattach@; do
+        sed "s|=$prefix/sbin/[a-z-]*|=/bin/true|" "$root$prefix/lib/systemd/system/$unit.service" >"$units/$unit.service"
+    done
+    ln -s ../kcmd.service ../dek-shimd.service "$units/multi-user.target.wants/"
+    echo "$1" >"$units/fstab"
+    SYSTEMD_FSTAB=$units/fstab "$generator" "$units" "$units" "$units"
+    [ -e "$units/srv.mount" ] || echo "no mount"
+    SYSTEMD_UNIT_PATH=$units:/lib/systemd/system systemd-analyze verify --man=no multi-user.target 2>&1
+    rm -rf "$units"
+}
+if command -v systemd-analyze >/dev/null && [ -x /lib/systemd/system-generators/systemd-fstab-generator ]; then
+    line=$(grep '^/dev/dek/NAME' "$top/docs/man/dekattach@.service.8" | sed 's/NAME/archive/g')
+    check "fstab's line of dekattach@.service(8)" [ -z "$(boot_with "$line")" ]
+    check "which needs its nofail" [ -n "$(boot_with "${line/nofail,/}" | grep -s "ordering cycle")" ]
 fi
 if command -v udevadm >/dev/null && udevadm verify --help >/dev/null 2>&1; then
     check "the udev rule" udevadm verify "$root$prefix/lib/udev/rules.d/63-dekstack.rules"

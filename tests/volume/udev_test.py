@@ -204,6 +204,24 @@ def check_own_volume(directory):
     expect(properties.get("SYSTEMD_READY") != "0" and "DEK_PLACE" not in properties, "dekstack's own volume", properties)
 
 
+def check_alias(directory):
+    """systemd has a name for a volume's node: the one that kcmd links to it."""
+    image = "/run/dekstack/shim/volumes/first.one"
+    os.makedirs(os.path.dirname(image))
+    shutil.copy(os.path.join(directory, "in-place"), image)
+    with Loop(image) as name:
+        properties, _ = event(name)
+    expect(properties.get("SYSTEMD_ALIAS") == "/dev/dek/first.one", "the userspace shim's", properties)
+    with open("/run/udev/rules.d/58-before.rules", "w", encoding="utf-8") as file:
+        file.write('ENV{DM_UUID}="DEK-example", ENV{DM_NAME}="dek-dek-a"\n')
+    with Loop(os.path.join(directory, "plain")) as name:
+        properties, _ = event(name)
+        os.unlink("/run/udev/rules.d/58-before.rules")
+        others, _ = event(name)
+    expect(properties.get("SYSTEMD_ALIAS") == "/dev/dek/dek-a", "the kernel shim's", properties)
+    expect("SYSTEMD_ALIAS" not in others, "nobody else's", others)
+
+
 def check_partition(directory):
     for disk in ("in-place", "contradiction"):
         check_partition_of(disk, directory)
@@ -231,7 +249,8 @@ def inside(rules, probe, samples):
         private_system(rules, probe, directory)
         call(samples, directory)
         check_plain(directory)
-        for check in (check_in_place, check_own_nodes, check_unusable, check_default, check_own_volume, check_partition):
+        for check in (check_in_place, check_own_nodes, check_unusable, check_default, check_own_volume, check_alias,
+                      check_partition):
             check(directory)
             print(check.__name__.replace("check_", "").replace("_", " "))
 
