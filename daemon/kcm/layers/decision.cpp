@@ -176,12 +176,26 @@ std::vector<Finding> account_of(std::vector<Finding> findings, bool endpoints) {
     return findings;
 }
 
+// A fence is on whole data units. What begins or ends within one cannot be encrypted there, and yet
+// must not pass.
+LunMap whole_units(const LunMap& map, const Device& leaf) {
+    const std::uint64_t unit = leaf.endpoint.data_unit / 512;
+    LunMap all;
+    for (const auto& r : map.ranges()) {
+        const auto first = r.first / unit * unit;
+        const auto end =
+            std::min<std::uint64_t>((r.first + r.count + unit - 1) / unit * unit, leaf.size);
+        all = all.unite(LunMap::from({{first, end - first}}).value());
+    }
+    return all;
+}
+
 std::vector<MustEncrypt> must_encrypt(const Stack& stack, const LunMap& encrypted) {
     std::vector<MustEncrypt> maps;
     const auto all = project(stack, encrypted);
     for (std::size_t i = 0; i < all.size(); i++)
         if ((stack[i].kind == Kind::endpoint || stack[i].kind == Kind::fence) && !all[i].empty())
-            maps.push_back({i, all[i]});
+            maps.push_back({i, whole_units(all[i], stack[i])});
     return maps;
 }
 

@@ -57,7 +57,7 @@ struct Steering {
 
 struct MustEncrypt {
     std::size_t device = 0; // a dek leg, capable or not
-    LunMap map;             // of its LBAs
+    LunMap map;             // of its LBAs, in whole data units
 };
 
 struct Decision {

@@ -84,6 +84,8 @@ Result<std::vector<Held>> Initiator::associate(const LunMap& map, const Keying& 
         dek_associate_capacity(keying.blob, static_cast<__u32>(keying.key_id.size()));
     if (capacity == 0)
         return fail(Errc::invalid_argument, "a key ID has 1 to 64 bytes");
+    if (auto r = clear_leftovers(); !r)
+        return tl::unexpected(r.error());
     std::vector<Held> all;
     for (const auto& ranges : map.blocks(capacity)) {
         const AssociationBody body{0, keying.blob, keying.key_id, keying.geometry, ranges};
@@ -94,12 +96,21 @@ Result<std::vector<Held>> Initiator::associate(const LunMap& map, const Keying& 
             continue;
         }
         Error error = handle.error();
-        for (const auto& held : all)
-            if (const auto gone = disassociate(held); !gone)
-                error.reason += "; " + gone.error().reason;
+        leftovers_.insert(leftovers_.end(), all.begin(), all.end());
+        if (const auto gone = clear_leftovers(); !gone)
+            error.reason += "; " + gone.error().reason;
         return tl::unexpected(error);
     }
     return all;
+}
+
+Result<void> Initiator::clear_leftovers() {
+    while (!leftovers_.empty()) {
+        if (auto r = disassociate(leftovers_.back()); !r)
+            return r;
+        leftovers_.pop_back();
+    }
+    return {};
 }
 
 Result<void> Initiator::refresh(const Held& held, const Keying& keying) {

@@ -34,7 +34,8 @@ class Initiator {
     std::uint32_t version() const { return version_; }
     // LBAs of the topmost device.
     Result<void> query(const LunMap& map);
-    // All of the map, in as many associations as its blocks make, or none of it.
+    // All of the map, in as many associations as its blocks make, or none of it. What cannot be
+    // taken back is, before anything new is associated.
     Result<std::vector<Held>> associate(const LunMap& map, const Keying& keying);
     // For those beneath that are new, or lost it.
     Result<void> refresh(const Held& held, const Keying& keying);
@@ -45,6 +46,7 @@ class Initiator {
 
   private:
     Result<std::uint64_t> exchange(CommandBlock::Built command, const std::string& what);
+    Result<void> clear_leftovers();
     Address address() { return {endpoint_id_, ++controller_handle_}; }
 
     Tree* tree_;
@@ -52,6 +54,7 @@ class Initiator {
     std::uint64_t endpoint_id_ = 0;
     std::uint64_t controller_handle_ = 0;
     std::uint32_t version_ = 0;
+    std::vector<Held> leftovers_; // of an associate() that failed
 };
 
 } // namespace dek::kcm::layers

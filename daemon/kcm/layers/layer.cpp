@@ -287,12 +287,6 @@ dek_status Layer::query(View& view, const dek_command& command) {
     LunMap map;
     if (const auto status = check_map(command, map); status != DEK_OK)
         return status;
-    if (device().kind == Kind::striped) // which are the ones with stripes beneath them to mind
-        if (const auto why = what_does_not_compose(shared_->stack, self_, map, unnumbered);
-            !why.empty()) {
-            shared_->remarks.push_back({self_, DEK_NOT_CAPABLE, why});
-            return DEK_NOT_CAPABLE;
-        }
     return ask_legs(view, map);
 }
 

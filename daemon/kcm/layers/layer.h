@@ -80,7 +80,7 @@ class Layer final : public Node {
     dek_status remark_unfenced(std::size_t leaf);
     bool may_carry_io(std::size_t child) const;
     bool overlaps_another(const View& view, const LunMap& map, const Association* self) const;
-    dek_status confirm(const dek_command& command, Association& a);
+    dek_status confirm(const dek_command& command, Association& a, dek_status& silent);
 
     // From what is held beneath to what is wanted, or back (layer_change.cpp).
     struct Change {
@@ -88,17 +88,17 @@ class Layer final : public Node {
         bool all = false;        // Update: of every part, changed map or not
         std::size_t updated = 0; // so many of plan.next were looked at before the failure
         bool in_doubt = false;   // the next one may have changed all the same
+        std::vector<std::size_t> incapable; // devices that can never serve it
     };
     dek_status reconcile(const Request& request, Association& a, bool update_all);
     dek_status update_parts(const Request& request, Association& a, Change& change);
     dek_status remove_surplus(const PartPlan& plan, Association& a);
-    dek_status make_parts(const Request& request, PartPlan& plan);
+    dek_status make_parts(const Request& request, Change& change);
     dek_status make(const Request& request, Part& part);
-    dek_status do_without(const Request& request, PartPlan& plan,
-                          const std::vector<std::size_t>& incapable);
+    dek_status do_without(Association& a, Change& change);
     void retreat(const Request& request, Association& a, Change& change);
     bool restore(const Part& old, const std::string& key_id);
-    void let_go(Part& part);
+    bool let_go(Part& part);
     dek_status clear_orphans();
 
     Shared* shared_;

@@ -52,8 +52,8 @@ dek_status Layer::remark_unfenced(std::size_t leaf) {
 }
 
 // The legs that matter: all, or, where one that can is enough, those that hold the association
-// already and those that affirm a Query now. Of the others, none may let I/O pass that is not
-// encrypted.
+// already and those that affirm a Query now. None, whether it matters or not, may let I/O pass that
+// is not encrypted.
 dek_status Layer::choose(View& view, const LunMap& map, const Association* old,
                          std::vector<bool>& chosen) {
     const auto& legs = device().legs;
@@ -65,16 +65,14 @@ dek_status Layer::choose(View& view, const LunMap& map, const Association* old,
     for (std::size_t i = 0; i < legs.size(); i++) {
         if (!legs[i].may_carry_io())
             continue;
+        if (const auto leaf = find_unfenced(shared_->stack, legs[i].device, maps[i]);
+            leaf != SIZE_MAX)
+            return remark_unfenced(leaf);
         const auto holds = [&](const Part& p) { return p.held() && p.device == legs[i].device; };
         const bool held = old && std::any_of(old->parts.begin(), old->parts.end(), holds);
         const auto status = held ? DEK_OK : send_query(view, legs[i].device, maps[i]);
         chosen[i] = status == DEK_OK;
-        if (chosen[i])
-            continue;
         refused = worse(refused, status);
-        if (const auto leaf = find_unfenced(shared_->stack, legs[i].device, maps[i]);
-            leaf != SIZE_MAX)
-            return remark_unfenced(leaf);
     }
     if (std::find(chosen.begin(), chosen.end(), true) != chosen.end())
         return DEK_OK;
@@ -106,7 +104,8 @@ dek_status Layer::prepare(View& view, const dek_command& command, const Associat
 }
 
 dek_status Layer::associate(View& view, const dek_command& command, std::uint64_t& handle) {
-    clear_orphans();
+    if (const auto status = clear_orphans(); status != DEK_OK)
+        return status;
     if (associations_.size() >= max_associations)
         return DEK_ASSOCIATION_OVERFLOW;
     Request request{};
@@ -121,18 +120,26 @@ dek_status Layer::associate(View& view, const dek_command& command, std::uint64_
 }
 
 // Every leg that holds it says whether it is still so. One that lost it in a new life is to be
-// associated anew.
-dek_status Layer::confirm(const dek_command& command, Association& a) {
+// associated anew. Where one leg is enough, others that cannot say keep what they have: it is what
+// is asked for, or fenced. `silent`: what those answered, if none has confirmed.
+dek_status Layer::confirm(const dek_command& command, Association& a, dek_status& silent) {
     dek_status refused = DEK_OK;
+    bool confirmed = false;
+    silent = DEK_OK;
     for (auto& part : a.parts) {
         if (!part.held() || !may_carry_io(part.device))
             continue;
         const auto status = send_association(DEK_OP_ASSOCIATE, command, part.life, part, nullptr);
+        confirmed = confirmed || status == DEK_OK;
         if (status == DEK_UNKNOWN_ENDPOINT || status == DEK_UNKNOWN_HANDLE)
             part.handle = 0;
+        else if (device().any_leg_serves() && is_of_the_leg(status))
+            silent = worse(silent, status);
         else
             refused = worse(refused, status);
     }
+    if (confirmed)
+        silent = DEK_OK;
     return refused;
 }
 
@@ -148,12 +155,21 @@ dek_status Layer::refresh(View& view, const dek_command& command) {
     if (!(map == a->map) || a->key_id != key_id_of(command) ||
         !same_geometry(a->geometry, command.geometry))
         return DEK_ASSOCIATION_EXISTS;
-    if (const auto status = confirm(command, *a); status != DEK_OK)
+    dek_status silent = DEK_OK;
+    if (const auto status = confirm(command, *a, silent); status != DEK_OK)
         return status;
+    const auto held = [&] {
+        return std::count_if(a->parts.begin(), a->parts.end(), [&](const Part& part) {
+            return part.held() && may_carry_io(part.device);
+        });
+    };
+    const auto before = held();
     Request request{};
     if (const auto status = prepare(view, command, a, request); status != DEK_OK)
         return status;
-    return reconcile(request, *a, false);
+    if (const auto status = reconcile(request, *a, false); status != DEK_OK)
+        return status;
+    return held() > before ? DEK_OK : silent;
 }
 
 dek_status Layer::update(View& view, const dek_command& command) {
@@ -181,8 +197,7 @@ dek_status Layer::disassociate(View& view, std::uint64_t handle) {
     Association* a = find(view, handle);
     if (!a)
         return DEK_UNKNOWN_HANDLE;
-    clear_orphans();
-    dek_status refused = DEK_OK;
+    dek_status refused = clear_orphans();
     for (auto& part : a->parts) {
         if (!part.held())
             continue;

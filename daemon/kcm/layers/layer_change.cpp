@@ -22,11 +22,13 @@ bool is_lost(dek_status status) {
 
 } // namespace
 
-// Nothing is held there any more, or it is remembered as an orphan.
-void Layer::let_go(Part& part) {
-    if (part.held() && send_disassociate(part) != DEK_OK)
+// True: nothing is held there any more. Otherwise it is remembered as an orphan.
+bool Layer::let_go(Part& part) {
+    const bool gone = !part.held() || send_disassociate(part) == DEK_OK;
+    if (!gone)
         orphans_.push_back(part);
     part.handle = 0;
+    return gone;
 }
 
 // Orphans on failed paths wait until those are back.
@@ -56,40 +58,41 @@ dek_status Layer::make(const Request& request, Part& part) {
     return part.held() ? DEK_OK : DEK_MALFORMED;
 }
 
-// Where one leg is enough, those that can never serve this very map and geometry are no part of it,
-// as if they had not affirmed the Query (which knows no geometry).
-dek_status Layer::do_without(const Request& request, PartPlan& plan,
-                             const std::vector<std::size_t>& incapable) {
+// Where one leg is enough, those that cannot serve this very map and geometry are no part of it, as
+// if they had not affirmed the Query (which knows no geometry): they are fenced.
+dek_status Layer::do_without(Association& a, Change& change) {
     const auto is_incapable = [&](std::size_t child) {
-        return std::find(incapable.begin(), incapable.end(), child) != incapable.end();
+        return std::find(change.incapable.begin(), change.incapable.end(), child) !=
+               change.incapable.end();
     };
-    for (auto& next : plan.next)
-        if (!next.was && is_incapable(next.part.device))
-            let_go(next.part);
-    std::erase_if(plan.next, [](const PartPlan::Next& next) { return !next.part.held(); });
-    if (plan.next.empty())
+    if (change.incapable.empty())
+        return DEK_OK;
+    for (auto& next : change.plan.next) {
+        if (!is_incapable(next.part.device))
+            continue;
+        const bool gone = let_go(next.part);
+        if (next.was)
+            a.parts[*next.was].handle = 0;
+        if (!gone)
+            return remark(DEK_INVALID_HW_STATE, "has a leg that keeps what it should let go");
+    }
+    std::erase_if(change.plan.next, [](const auto& next) { return !next.part.held(); });
+    if (change.plan.next.empty())
         return remark(DEK_NOT_CAPABLE, "has no leg left that can encrypt");
-    const auto maps = spread(device(), request.map);
-    for (std::size_t i = 0; i < maps.size(); i++)
-        if (device().legs[i].may_carry_io() && is_incapable(device().legs[i].device))
-            if (const auto leaf = find_unfenced(shared_->stack, device().legs[i].device, maps[i]);
-                leaf != SIZE_MAX)
-                return remark_unfenced(leaf);
     return DEK_OK;
 }
 
-dek_status Layer::make_parts(const Request& request, PartPlan& plan) {
-    std::vector<std::size_t> incapable;
-    for (auto& next : plan.next) {
+dek_status Layer::make_parts(const Request& request, Change& change) {
+    for (auto& next : change.plan.next) {
         if (next.part.held())
             continue;
         const auto status = make(request, next.part);
         if (status == DEK_NOT_CAPABLE && device().any_leg_serves())
-            incapable.push_back(next.part.device);
+            change.incapable.push_back(next.part.device);
         else if (status != DEK_OK)
             return status;
     }
-    return incapable.empty() ? DEK_OK : do_without(request, plan, incapable);
+    return DEK_OK;
 }
 
 dek_status Layer::update_parts(const Request& request, Association& a, Change& change) {
@@ -101,6 +104,8 @@ dek_status Layer::update_parts(const Request& request, Association& a, Change& c
                 a.parts[*next.was].handle = 0;
                 next.part.handle = 0;
                 next.was.reset();
+            } else if (is_of_the_leg(status) && device().any_leg_serves()) {
+                change.incapable.push_back(next.part.device);
             } else if (status != DEK_OK) {
                 change.in_doubt = leaves_doubt(status);
                 return status;
@@ -159,7 +164,9 @@ dek_status Layer::reconcile(const Request& request, Association& a, bool update_
     if (status == DEK_OK)
         status = remove_surplus(change.plan, a);
     if (status == DEK_OK)
-        status = make_parts(request, change.plan);
+        status = make_parts(request, change);
+    if (status == DEK_OK)
+        status = do_without(a, change);
     if (status == DEK_OK) {
         a.parts.clear();
         for (auto& next : change.plan.next)
@@ -167,6 +174,7 @@ dek_status Layer::reconcile(const Request& request, Association& a, bool update_
     } else {
         retreat(request, a, change);
     }
+    std::erase_if(aside, [](const Part& p) { return !p.held(); });
     a.parts.insert(a.parts.end(), aside.begin(), aside.end());
     return status;
 }

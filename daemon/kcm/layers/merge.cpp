@@ -26,4 +26,10 @@ dek_status worse(dek_status a, dek_status b) {
     return worst_first[i < j ? i : j];
 }
 
+bool is_of_the_leg(dek_status status) {
+    return status == DEK_INVALID_HW_STATE || status == DEK_NOT_CAPABLE ||
+           status == DEK_INVALID_RANGE || status == DEK_NO_MEMORY ||
+           status == DEK_ASSOCIATION_OVERFLOW;
+}
+
 } // namespace dek::kcm::layers

@@ -11,4 +11,7 @@ namespace dek::kcm::layers {
 // that has no name counts as Invalid HW State.
 dek_status worse(dek_status a, dek_status b);
 
+// Says something of the one who answers, not of the command: another may well carry it out.
+bool is_of_the_leg(dek_status status);
+
 } // namespace dek::kcm::layers

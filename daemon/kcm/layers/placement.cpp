@@ -213,22 +213,6 @@ std::vector<LunMap> project(const Stack& stack, const LunMap& map) {
     return maps;
 }
 
-std::string what_does_not_compose(const Stack& stack, std::size_t device, const LunMap& map,
-                                  const dek_geometry& geometry) {
-    const Device& d = stack[device];
-    if (d.leaf() || map.empty())
-        return {};
-    const auto pieces = place(d, map, geometry);
-    if (!pieces)
-        return title(d) + " " + pieces.error().why;
-    for (const auto& piece : *pieces)
-        if (auto why =
-                what_does_not_compose(stack, d.legs[piece.leg].device, piece.map, piece.geometry);
-            !why.empty())
-            return why;
-    return {};
-}
-
 std::size_t find_unfenced(const Stack& stack, std::size_t device, const LunMap& map) {
     const Device& d = stack[device];
     if (map.empty() || d.kind == Kind::endpoint || d.kind == Kind::fence)

@@ -38,11 +38,6 @@ std::vector<LunMap> spread(const Device& layer, const LunMap& map);
 // Encrypted ranges become the must-encrypt maps of the dek legs. Index: that of the device.
 std::vector<LunMap> project(const Stack& stack, const LunMap& map);
 
-// A sentence on what keeps the numbers of the map from reaching the leaves beneath `device`, or
-// empty.
-std::string what_does_not_compose(const Stack& stack, std::size_t device, const LunMap& map,
-                                  const dek_geometry& geometry);
-
 // The first leaf without a fence through which I/O to the map may go, beneath or at `device`;
 // SIZE_MAX: there is none.
 std::size_t find_unfenced(const Stack& stack, std::size_t device, const LunMap& map);

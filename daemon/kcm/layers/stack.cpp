@@ -79,6 +79,8 @@ Result<void> check_shape(const Device& d) {
         return nonsense(d, "has chunks and no stripes");
     if (d.kind == Kind::linear)
         return check_linear(d);
+    if (d.kind == Kind::multipath && !d.legs_apart())
+        return nonsense(d, "has one path twice");
     return d.kind == Kind::striped ? check_striped(d) : Result<void>();
 }
 
@@ -101,6 +103,13 @@ Result<void> check_extent(const Stack& stack) {
 }
 
 } // namespace
+
+bool Device::legs_apart() const {
+    std::set<std::size_t> devices;
+    for (const auto& leg : legs)
+        devices.insert(leg.device);
+    return devices.size() == legs.size();
+}
 
 Result<void> validate(const Stack& stack) {
     if (stack.devices.empty() || stack.devices.size() > max_devices ||

@@ -68,10 +68,13 @@ struct Device {
     bool leaf() const {
         return kind == Kind::endpoint || kind == Kind::fence || kind == Kind::opaque;
     }
-    // One leg that can is enough: a multipath, or a mirror that is only read.
+    // One leg that can is enough: a multipath, or a mirror that is only read. (Copies on one and
+    // the same device stand and fall together.)
     bool any_leg_serves() const {
-        return kind == Kind::multipath || (kind == Kind::mirror && read_only);
+        return kind == Kind::multipath || (kind == Kind::mirror && read_only && legs_apart());
     }
+    // No two legs on one device.
+    bool legs_apart() const;
 };
 
 struct Stack {
