@@ -8,7 +8,8 @@ load
 
 # One request at a time, so that others meet, and are merged, in the scheduler before it.
 modprobe null_blk nr_devices=1 gb=1 memory_backed=1 queue_mode=2 irqmode=2 completion_nsec=3000000 hw_queue_depth=1 submit_queues=1 bs=4096
-echo mq-deadline >/sys/block/nullb0/queue/scheduler
+scheduler='' # a small kernel has none
+if echo mq-deadline >/sys/block/nullb0/queue/scheduler; then scheduler=1; fi
 echo 64 >/sys/block/nullb0/queue/nr_requests
 dek v 1 262144 /dev/nullb0 0 4096
 e 1 map 1 0+1024
@@ -42,7 +43,7 @@ merged_some() {
     done
 }
 check "pieces that were merged below go on and read what was written" merged_some
-check "some were merged" sh -c "awk '{exit \$2 == 0}' /sys/block/nullb0/stat"
+[ -z "$scheduler" ] || check "some were merged" sh -c "awk '{exit \$2 == 0}' /sys/block/nullb0/stat"
 kill -INT $busy
 wait $busy
 eval "$(e 1 stats)"
