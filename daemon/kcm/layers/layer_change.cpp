@@ -173,6 +173,10 @@ dek_status Layer::reconcile(const Request& request, Association& a, bool update_
             a.parts.push_back(std::move(next.part));
     } else {
         retreat(request, a, change);
+        // Whoever could do without this layer must know that not all of it is fenced.
+        if (std::any_of(orphans_.begin(), orphans_.end(),
+                        [&](const Part& part) { return may_carry_io(part.device); }))
+            status = DEK_INVALID_HW_STATE;
     }
     std::erase_if(aside, [](const Part& p) { return !p.held(); });
     a.parts.insert(a.parts.end(), aside.begin(), aside.end());
