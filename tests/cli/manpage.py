@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """dekctl(8) and --help tell the same: manpage.py DEKCTL PAGE. Every command and every option of it stands in the
-page, under that command; the page names none that --help does not know; and the page has no formatting errors."""
+page, under that command; the page names none that --help does not know; and it and the pages beside it have no
+formatting errors."""
+import glob
+import os
 import re
 import subprocess
 import sys
@@ -61,9 +64,12 @@ for name in sorted(known | set(told)):
     problems += [f"{name}: {o} is only in the page" for o in sorted(in_page - in_help - {"--json"})]
 problems += [f"{o} is not in the page" for o in sorted(options() - set(re.findall(r"--[a-z-]+", top)))]
 
-lint = output("mandoc", "-T", "lint", "-W", "warning", page)
-problems += lint.splitlines()
-problems += subprocess.run(["man", "--warnings", "-l", page], capture_output=True, text=True, check=False,
-                           env={"MANPAGER": "cat", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}).stderr.splitlines()
+pages = sorted(glob.glob(f"{os.path.dirname(page)}/*.[48]"))
+if page not in pages or len(pages) < 5:
+    problems.append(f"few pages beside {page}")
+for each in pages:
+    problems += output("mandoc", "-T", "lint", "-W", "warning", each).splitlines()
+    problems += subprocess.run(["man", "--warnings", "-l", each], capture_output=True, text=True, check=False,
+                               env={"MANPAGER": "cat", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}).stderr.splitlines()
 print("\n".join(problems) or f"{len(known)} commands agree with the page")
 sys.exit(bool(problems))
