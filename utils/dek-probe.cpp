@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <nlohmann/json.hpp>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "base/command_line.h"
 #include "base/fd.h"
 #include "volume/header.h"
 
@@ -25,7 +25,7 @@ using nlohmann::json;
 using volume::CopyState;
 using volume::Header;
 
-constexpr int exit_found = 0, exit_error = 1, exit_usage = 2, exit_nothing = 4;
+constexpr int exit_found = 0, exit_error = 1, exit_nothing = 4;
 
 struct Request {
     std::string device;
@@ -118,13 +118,6 @@ Result<Probed> probe_file(const Request& request) {
     return probed;
 }
 
-std::uint64_t encrypted_lbas(const Header& header) {
-    std::uint64_t sum = 0;
-    for (const auto& range : header.ranges)
-        sum += range.lbas.count;
-    return sum;
-}
-
 // As udev wants it: what is not surely harmless in a link or a shell becomes \xNN.
 std::string udev_value(const std::string& text) {
     static constexpr char digits[] = "0123456789abcdef";
@@ -210,6 +203,9 @@ int report(const Request& request, const Probed& probed) {
             print_text(seen);
     if (probed.trouble)
         std::cerr << "dek-probe: " << probed.trouble->reason << "\n";
+    if (nothing && !request.as_json && !request.as_udev)
+        std::cerr << "dek-probe: nothing of dekstack on "
+                  << (request.header_file.empty() ? request.device : request.header_file) << "\n";
     if (nothing)
         return exit_nothing;
     // udev drops what a program that fails has printed.
@@ -246,7 +242,8 @@ int main(int argc, char** argv) {
     Request request;
     CLI::App app{
         "Says whether a device or an image is a dekstack volume. Exit status: 0 it is, 1 error "
-        "or a header that cannot be used, 2 usage, 4 nothing found."};
+        "or a header that cannot be used, 2 usage, 4 nothing found.",
+        "dek-probe"};
     app.set_version_flag("--version", std::string("dek-probe ") + DEK_VERSION);
     auto* device = app.add_option("DEVICE", request.device, "block device or image file");
     auto* as_json = app.add_flag("--json", request.as_json, "print JSON");
@@ -264,7 +261,7 @@ int main(int argc, char** argv) {
         if (!*device && !*file && !*links)
             throw CLI::RequiredError("DEVICE");
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? exit_found : exit_usage;
+        return end_of_usage(app, error);
     }
     return *links ? print_links(request.links) : run(request);
 }

@@ -27,9 +27,11 @@ Result<void> write_all(int fd, std::span<const std::uint8_t> bytes, const std::s
     return {};
 }
 
-Result<void> write_new_file(const std::string& path, std::span<const std::uint8_t> bytes,
-                            mode_t mode) {
-    const Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+// `path` is what it is going to be called, and is called in errors.
+Result<void> write_new_file(const std::string& fresh, const std::string& path,
+                            std::span<const std::uint8_t> bytes, mode_t mode) {
+    const Fd file(
+        ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!file)
         return fail_errno(errno, path + " cannot be created");
     if (auto written = write_all(file.get(), bytes, path); !written)
@@ -62,7 +64,7 @@ int rename_exclusively(const std::string& from, const std::string& to) {
 Result<void> write_file(const std::string& path, std::span<const std::uint8_t> bytes, mode_t mode,
                         bool exclusive) {
     const std::string fresh = sibling_name(path);
-    auto done = write_new_file(fresh, bytes, mode);
+    auto done = write_new_file(fresh, path, bytes, mode);
     if (done)
         done = install_file_durably(fresh, path, exclusive);
     if (!done)

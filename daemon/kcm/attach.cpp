@@ -46,6 +46,16 @@ Result<Fd> start_of(int volume, std::uint64_t lbas) {
                      : fail_errno(error, "the volume cannot be read through the shim");
 }
 
+// What to know of a header of which one copy could be read.
+std::string torn_text(const volume::Found& found) {
+    if (!found.torn)
+        return "";
+    const bool a = found.a != volume::CopyState::valid;
+    return std::string("copy ") + (a ? "A" : "B") + " of its header is " +
+           volume::copy_state_name(a ? found.a : found.b) +
+           "; the next change of the header mends it";
+}
+
 // Some of what the map calls encrypted under the old key may be under the new one already.
 Result<void> check_no_rekey(const volume::Header& header) {
     if (header.rekey_state.empty())
@@ -287,6 +297,7 @@ Result<Volume> Controller::examine(const AttachRequest& request, const Device& d
     v.device = device.path;
     v.identity = device.identity();
     v.header_file = sited->site.file;
+    v.reason = torn_text(sited->found);
     v.read_only = device.read_only || !volume::writable(*header);
     return v;
 }

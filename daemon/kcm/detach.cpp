@@ -96,7 +96,10 @@ std::string what_is_lost(const HeaderSite& site, const volume::Header* header) {
 Result<HeaderSite> unreadable_site(const Device& device, const HeaderQuery& told,
                                    const Error& why) {
     if (!told.lba && told.file.empty())
-        return tl::unexpected(why);
+        return why.code == Errc::corrupt || why.code == Errc::unsupported
+                   ? fail(why.code,
+                          why.reason + "; it is erased where --header-at or --header says")
+                   : tl::unexpected(why);
     auto site = header_site(device, told, Access::write);
     if (!site)
         return site;

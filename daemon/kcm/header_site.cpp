@@ -62,7 +62,9 @@ Result<SitedHeader> search(const Device& device) {
         return std::move(*first);
     if (trouble)
         return tl::unexpected(*trouble);
-    return fail(Errc::not_found, device.path + " holds no dekstack header");
+    return fail(Errc::not_found, device.path + " holds no dekstack header where one is looked for "
+                                               "(LBA 0, LBA 1024, the last 512); --header-at or "
+                                               "--header says where else it lies");
 }
 
 } // namespace

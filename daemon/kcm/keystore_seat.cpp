@@ -49,22 +49,31 @@ Result<void> KeystoreSeat::open() {
 
 Result<void> KeystoreSeat::open_locked() {
     store_.reset();
-    broken_.reset();
-    present_ = false;
+    set_trouble({});
     sealed_ = true;
-    if (::access(path_.c_str(), F_OK) != 0)
+    present_ = ::access(path_.c_str(), F_OK) == 0;
+    if (!present_)
         return {};
     auto opened = keys::Keystore::open(path_);
     if (!opened) {
-        broken_ = opened.error();
+        set_trouble(opened.error());
         return tl::unexpected(opened.error());
     }
     store_ = std::move(*opened);
-    present_ = true;
     if (auto unsealed = store_->unseal_automatically(); !unsealed)
         log_error("keystore-stays-sealed", unsealed.error(), {{"path", path_}});
     sealed_ = store_->sealed();
     return {};
+}
+
+std::optional<Error> KeystoreSeat::trouble() const {
+    const std::lock_guard lock(trouble_mutex_);
+    return trouble_;
+}
+
+void KeystoreSeat::set_trouble(std::optional<Error> trouble) {
+    const std::lock_guard lock(trouble_mutex_);
+    trouble_ = std::move(trouble);
 }
 
 Result<void> KeystoreSeat::init(const keys::Unsealer& first) {
@@ -75,6 +84,7 @@ Result<void> KeystoreSeat::init(const keys::Unsealer& first) {
     if (!made)
         return tl::unexpected(made.error());
     store_ = std::move(*made);
+    set_trouble({});
     present_ = true;
     if (store_->sealed())
         if (auto unsealed = store_->unseal(first); !unsealed)

@@ -18,8 +18,10 @@ class KeystoreSeat {
     explicit KeystoreSeat(std::string path) : path_(std::move(path)) {}
 
     const std::string& path() const { return path_; }
-    bool present() const { return present_; }
-    bool sealed() const { return sealed_; } // true too when there is none
+    bool present() const { return present_; } // its file is, whatever state it is in
+    bool sealed() const { return sealed_; }   // true too when there is none, or none to be opened
+    // Why the one that is there could not be opened. Does not wait for who uses the keystore.
+    std::optional<Error> trouble() const;
 
     // Opens the keystore if its file is there, and unseals it by itself if it can; staying sealed
     // is no error.
@@ -32,8 +34,9 @@ class KeystoreSeat {
     template <class F>
     auto with(F&& f) -> decltype(f(std::declval<keys::Keystore&>())) {
         const std::lock_guard lock(mutex_);
-        if (!store_ && broken_)
-            return tl::unexpected(*broken_);
+        if (!store_)
+            if (auto broken = trouble())
+                return tl::unexpected(*broken);
         if (!store_)
             return fail(Errc::unavailable,
                         "there is no keystore at " + path_ + "; dekctl keystore init makes one");
@@ -44,11 +47,13 @@ class KeystoreSeat {
 
   private:
     Result<void> open_locked();
+    void set_trouble(std::optional<Error> trouble);
 
     const std::string path_;
     std::mutex mutex_;
     std::unique_ptr<keys::Keystore> store_;
-    std::optional<Error> broken_; // why the one that is there could not be opened
+    mutable std::mutex trouble_mutex_; // taken last, and only for the moment
+    std::optional<Error> trouble_;
     std::atomic<bool> present_{false};
     std::atomic<bool> sealed_{true};
 };

@@ -56,12 +56,22 @@ Result<json> import(MethodContext& c, const Request& r) {
     if (auto usable = keys::check_key_material(key->material); !usable)
         return tl::unexpected(usable.error());
     key->info.name = r.text("name");
-    auto info = c.seat->with([&](keys::Keystore& store) {
-        return store.import(std::move(*key), keys::Deadline(std::chrono::seconds(10)));
+    std::string twin;
+    auto info = c.seat->with([&](keys::Keystore& store) -> Result<keys::KeyInfo> {
+        const keys::Deadline deadline(std::chrono::seconds(10));
+        auto same = store.twin_of(key->material, deadline);
+        if (!same)
+            return tl::unexpected(same.error());
+        twin = *same;
+        return store.import(std::move(*key), deadline);
     });
     if (info)
         log(Level::notice, "key-imported", {{"key", info->id}, {"name", info->name}});
-    return answer(c, info);
+    auto j = answer(c, info);
+    if (j && !twin.empty())
+        (*j)["warnings"] = {"key " + twin +
+                            " has the same bytes: destroying one of them leaves the other"};
+    return j;
 }
 
 Result<json> export_key(MethodContext& c, const Request& r) {

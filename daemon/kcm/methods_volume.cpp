@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Protect, Attach, Detach, Erase, Status, Topology, Switch, Resize, Version.
+#include <algorithm>
+
 #include <unistd.h>
 
 #include "kcm/methods.h"
@@ -11,6 +13,47 @@ Result<json> answer(MethodContext& c, const Result<VolumePtr>& volume) {
     if (!volume)
         return tl::unexpected(volume.error());
     return volume_json(**volume, *c.shims->of((*volume)->shim).shim, c.options->dev_dir);
+}
+
+// What has to be remembered from now on: nobody looks for a header at any place.
+void warn_of_place(json& j, const volume::Header& h) {
+    const auto looked = volume::probe_lbas(h.device_lbas);
+    if (h.place == volume::Place::detached ||
+        std::find(looked.begin(), looked.end(), h.header_lba) != looked.end())
+        return;
+    const std::string lba = std::to_string(h.header_lba);
+    j["warnings"].push_back("the header lies at LBA " + lba +
+                            ", where nobody looks for one: attach, erase, header and dek-probe "
+                            "need --header-at " +
+                            lba + ", and udev does not know the device for a dekstack volume");
+}
+
+// Under one key, equal data at equal LBAs is equal on both disks.
+void warn_of_shared_keys(json& j, const Volume& v, const Registry& registry) {
+    for (const auto& key : v.keys) {
+        const auto made_for = key.attributes.find("volume");
+        std::string others;
+        for (const auto& name : registry.using_key(key.id))
+            if (name != v.name)
+                others += " " + name;
+        if (others.empty() && made_for != key.attributes.end() &&
+            made_for->second != volume::uuid_text(v.header.uuid))
+            others = " " + made_for->second;
+        if (!others.empty())
+            j["warnings"].push_back("key " + key.id + " is also that of volume" + others +
+                                    ": who sees both disks sees where they hold the same data, "
+                                    "and the key can only be destroyed for all of them");
+    }
+}
+
+Result<json> answer_warned(MethodContext& c, const Result<VolumePtr>& volume, bool fresh) {
+    auto j = answer(c, volume);
+    if (!j)
+        return j;
+    warn_of_place(*j, (*volume)->header);
+    if (fresh)
+        warn_of_shared_keys(*j, **volume, *c.registry);
+    return j;
 }
 
 Result<ShimChoice> shim_of(const Request& r) {
@@ -77,7 +120,7 @@ Result<json> protect(MethodContext& c, const Request& r) {
     auto request = protect_request(r);
     if (!request)
         return tl::unexpected(request.error());
-    return answer(c, c.controller->protect(*request));
+    return answer_warned(c, c.controller->protect(*request), true);
 }
 
 Result<json> attach(MethodContext& c, const Request& r) {
@@ -115,6 +158,13 @@ Result<json> erase(MethodContext& c, const Request& r) {
     return j;
 }
 
+json keystore_json(const KeystoreSeat& seat) {
+    json j = {{"present", seat.present()}, {"sealed", seat.sealed()}, {"trouble", nullptr}};
+    if (const auto trouble = seat.trouble())
+        j["trouble"] = {{"code", errc_name(trouble->code)}, {"reason", trouble->reason}};
+    return j;
+}
+
 Result<json> status(MethodContext& c, const Request& r) {
     const std::string name = r.text("name");
     std::vector<VolumePtr> volumes = c.registry->all();
@@ -129,7 +179,7 @@ Result<json> status(MethodContext& c, const Request& r) {
         list.push_back(volume_json(*volume, *c.shims->of(volume->shim).shim, c.options->dev_dir));
     return json{{"volumes", std::move(list)},
                 {"shim", shim_json(c.shims->preferred())},
-                {"keystore", {{"present", c.seat->present()}, {"sealed", c.seat->sealed()}}},
+                {"keystore", keystore_json(*c.seat)},
                 {"daemon", {{"version", DEK_VERSION}, {"pid", ::getpid()}, {"since", c.since}}}};
 }
 
@@ -148,7 +198,7 @@ Result<json> resize(MethodContext& c, const Request& r) {
     std::optional<std::uint64_t> size;
     if (r.has("size"))
         size = r.number("size");
-    return answer(c, c.controller->resize(r.text("name"), size));
+    return answer_warned(c, c.controller->resize(r.text("name"), size), false);
 }
 
 Result<json> version(MethodContext&, const Request&) {

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kcm/options.h"
 
-#include <map>
-
-#include <CLI/CLI.hpp>
+#include "base/command_line.h"
 
 namespace dek::kcm {
 namespace {
@@ -33,8 +31,7 @@ void add_options(CLI::App& app, Options& o, Numbers& n) {
         ->check(absolute);
     app.add_option("--dev-dir", o.dev_dir, "where volumes are linked")->check(absolute);
     app.add_option("--shim-dir", o.shim_dir, "dek-shimd's folder (RUN/shim)")->check(absolute);
-    app.add_option("--shim", o.shim, "auto, kernel or fuse")
-        ->transform(CLI::CheckedTransformer(shim_choices));
+    add_choice(app, "--shim", o.shim, shim_choices, "which shim serves volumes");
     auto* bus = app.add_flag("--system-bus", o.system_bus, "answer on the system bus only");
     app.add_option("--socket", o.socket, "answer on this private socket only")
         ->check(absolute)
@@ -47,8 +44,7 @@ void add_options(CLI::App& app, Options& o, Numbers& n) {
     app.add_option("--recover-timeout", n.recover,
                    "seconds encrypted I/O waits for its keys after a restart of the shim")
         ->check(CLI::Range(1, 3600));
-    app.add_option("--log-level", o.log_level, "debug, info, notice, warning or error")
-        ->transform(CLI::CheckedTransformer(levels));
+    add_choice(app, "--log-level", o.log_level, levels, "what is logged");
 }
 
 } // namespace
@@ -67,7 +63,7 @@ tl::expected<Options, Usage> parse_options(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        return tl::unexpected<Usage>(Usage{app.exit(e) == 0 ? 0 : 2});
+        return tl::unexpected<Usage>(Usage{end_of_usage(app, e)});
     }
     options.cache_lifetime = std::chrono::seconds(numbers.lifetime);
     options.provider_timeout = std::chrono::seconds(numbers.provider);

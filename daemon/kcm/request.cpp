@@ -177,8 +177,8 @@ Result<Secret> Request::secret(const char* name, std::size_t max) const {
     }
     if (size == 0 || size > max)
         return fail(Errc::invalid_argument,
-                    "descriptor \"" + std::string(name) + "\" holds " +
-                        (size ? "more than " + std::to_string(max) + " bytes" : "nothing"));
+                    "what is given as " + std::string(name) + " has " +
+                        (size ? "more than " + std::to_string(max) + " bytes" : "no bytes"));
     buffer.truncate(size);
     return buffer;
 }

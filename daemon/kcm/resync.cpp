@@ -214,7 +214,9 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     const bool hopeful = code == Errc::locked || code == Errc::timeout ||
                          code == Errc::unavailable || code == Errc::unknown_key ||
                          code == Errc::not_found || code == Errc::busy;
-    if (!hopeful)
+    if (hopeful)
+        v.reason += "; kcmd tries again by itself";
+    else
         v.state = VolumeState::fenced;
     log_error("volume-not-resumed", done.error(), {{"volume", v.name}});
     parts_.registry->publish(std::move(v));

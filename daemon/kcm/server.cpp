@@ -72,9 +72,9 @@ sd_event* new_loop() {
 Shims shims_of(const Options& options, std::chrono::milliseconds patience) {
     std::vector<ShimSite> sites;
     sites.push_back({"kernel",
-                     std::make_unique<Shim>(
-                         std::make_unique<ControlFile>(options.kernel_control, "is dm-dek loaded?"),
-                         std::chrono::milliseconds(0)),
+                     std::make_unique<Shim>(std::make_unique<ControlFile>(options.kernel_control,
+                                                                          ControlFile::kernel_hint),
+                                            std::chrono::milliseconds(0)),
                      std::make_unique<KernelVolumes>()});
     sites.push_back(
         {"fuse",

@@ -26,13 +26,15 @@ class ShimTransport {
     virtual ~ShimTransport() = default;
     virtual int connect() = 0;                                   // afresh; 0 or errno
     virtual int call(unsigned long request, void* argument) = 0; // 0 or errno; ENOTCONN: gone
-    // A question for whoever meets one that does not answer.
-    virtual const char* hint() const { return "is dek-shimd running?"; }
+    // Advice for whoever meets one that does not answer.
+    virtual const char* hint() const { return fuse_hint; }
+    static constexpr const char* fuse_hint = "is dek-shimd running? systemctl start dek-shimd";
+    static constexpr const char* kernel_hint = "is dm-dek loaded? modprobe dm-dek";
 };
 
 class ControlFile : public ShimTransport {
   public:
-    explicit ControlFile(std::string path, const char* hint = "is dek-shimd running?")
+    explicit ControlFile(std::string path, const char* hint = fuse_hint)
         : path_(std::move(path)), hint_(hint) {}
     int connect() override;
     int call(unsigned long request, void* argument) override;

@@ -18,15 +18,21 @@ const ShimSite& Shims::preferred() const {
 }
 
 Result<const ShimSite*> Shims::with_endpoint(const Uuid& uuid) const {
-    Error why{Errc::not_found, "no shim has endpoint " + volume::uuid_text(uuid)};
+    std::optional<Error> silence;
+    bool answered = false;
     for (const auto& site : sites_) {
         auto found = site.shim->find(uuid);
         if (found && *found)
             return &site;
+        answered = answered || found;
         if (!found)
-            why = found.error();
+            silence = found.error();
     }
-    return tl::unexpected(why);
+    if (answered || !silence)
+        return fail(Errc::not_found, "no shim that answers has endpoint " +
+                                         volume::uuid_text(uuid) +
+                                         "; dekctl endpoint list shows those there are");
+    return tl::unexpected(*silence);
 }
 
 } // namespace dek::kcm

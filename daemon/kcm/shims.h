@@ -23,7 +23,7 @@ class Shims {
     const ShimSite& of(const std::string& kind) const;
     // The first that answers, or the last.
     const ShimSite& preferred() const;
-    // Whose endpoint it is; Errc::not_found, or why it cannot be told.
+    // Whose endpoint it is; Errc::not_found, or why none can tell.
     Result<const ShimSite*> with_endpoint(const Uuid& uuid) const;
 
   private:

@@ -63,11 +63,13 @@ json associations_json(const std::vector<dek_association_entry>& associations) {
     return list;
 }
 
+void put_shares(json& j, const Volume& v, std::uint64_t encrypted) {
+    j["encrypted_blocks"] = encrypted;
+    j["plain_blocks"] = v.header.size - std::min(encrypted, v.header.size);
+}
+
 json header_facts(const Volume& v, const std::string& dev_dir) {
     const auto& h = v.header;
-    std::uint64_t encrypted = 0;
-    for (const auto& range : h.ranges)
-        encrypted += range.lbas.count;
     json j = {{"name", v.name},
               {"uuid", volume::uuid_text(h.uuid)},
               {"device", v.device},
@@ -89,13 +91,24 @@ json header_facts(const Volume& v, const std::string& dev_dir) {
               {"reason", v.reason},
               {"sequence", h.sequence},
               {"keys", keys_json(v)},
-              {"encrypted_blocks", encrypted},
-              {"plain_blocks", h.size - std::min(encrypted, h.size)}};
+              {"encrypted_blocks", nullptr},
+              {"plain_blocks", nullptr}};
     if (v.header_file.empty())
         j["header_at"] = h.header_lba;
     else
         j["header"] = v.header_file;
+    if (v.verified)
+        put_shares(j, v, volume::encrypted_lbas(h));
     return j;
+}
+
+// A header that nobody could verify does not say what is encrypted; the shim does.
+std::uint64_t served_as_encrypted(const std::vector<dek_range_entry>& ranges) {
+    std::uint64_t sum = 0;
+    for (const auto& r : ranges)
+        if (r.state != DEK_RANGE_PLAIN && r.state != DEK_RANGE_RESERVED)
+            sum += r.count;
+    return sum;
 }
 
 bool has_fenced(const std::vector<dek_range_entry>& ranges) {
@@ -184,6 +197,8 @@ json volume_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
     if (auto stats = shim.stats(v.header.uuid))
         j["counters"] = counters_json(*stats);
     auto ranges = shim.ranges(v.header.uuid);
+    if (ranges && !v.verified)
+        put_shares(j, v, served_as_encrypted(*ranges));
     if (v.state != VolumeState::down && j["state"] != "down" && ranges)
         add_live_state(j, v, **endpoint, has_fenced(*ranges));
     return j;

@@ -70,7 +70,8 @@ class Keystore : public Provider {
     Result<void> remove(std::uint32_t slot);
     Result<std::vector<Enrolment>> enrolments() const;
 
-    // A consistent copy (SQLite backup API), durable when it returns; Errc::exists unless force.
+    // A consistent copy (SQLite backup API), durable when it returns. Errc::exists for a file that
+    // is there; force replaces another keystore or an empty file, and nothing else.
     Result<void> backup(const std::string& to, bool force);
     // Replaces `path` by `from` atomically after a check of its schema, its integrity and that
     // `with` unseals it; the keystore must not be open. Errc::refused unless force,
@@ -87,9 +88,11 @@ class Keystore : public Provider {
     // The reverse of export_for_passphrase.
     static Result<Key> import_wrapped(const std::string& text, const Secret& passphrase);
     // Takes in a key as it was: its ID (or a new one when empty), state and time of creation stay.
-    // Errc::exists for a known ID, destroyed or not, and for a taken name. put() is for new keys:
-    // it gives them an ID.
+    // Errc::exists for a known ID, destroyed or not, for a taken name, and where the ID or the name
+    // is the other of another key. put() is for new keys: it gives them an ID.
     Result<KeyInfo> import(Key key, const Deadline& deadline);
+    // The ID of a key that has these very bytes, or empty.
+    Result<std::string> twin_of(const Secret& material, const Deadline& deadline);
 
     // The last header sequence number seen for each volume UUID (text, at most 64 bytes), to refuse
     // older headers. What is remembered replaces what was, also by a lower number.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies of a keystore: made whole beside their place, then renamed into it.
 #include <cerrno>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <set>
@@ -143,7 +144,7 @@ Result<void> check_replacement(const Result<Knowledge>& present, const Database&
     if (!present)
         return fail(Errc::refused, "the keystore to be replaced cannot be read, so nobody knows "
                                    "which keys would be lost: " +
-                                       present.error().reason);
+                                       present.error().reason + "; --force replaces it");
     auto backup = Knowledge::of(replacement);
     if (!backup)
         return tl::unexpected(backup.error());
@@ -175,6 +176,13 @@ Result<void> keep_sequences(const Sequences& present, Database& copy, ByteView s
     return transaction->commit();
 }
 
+// Whatever state it is in, as long as it is one; and where nothing is lost.
+bool may_be_replaced(const std::string& path) {
+    std::error_code unknown;
+    return has_keystore_mark(path) || (std::filesystem::is_regular_file(path, unknown) &&
+                                       std::filesystem::file_size(path, unknown) == 0);
+}
+
 // SQLite rolls a journal back when it first reads. What it could not use must not stay either.
 void settle_journal(const std::string& path) {
     if (auto database = Database::open(path, Database::Mode::durable))
@@ -188,7 +196,7 @@ Result<FreshFile> FreshFile::beside(const std::string& path) {
     const std::string name = sibling_name(path);
     const Fd file(::open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!file)
-        return fail_errno(errno, name + " cannot be created");
+        return fail_errno(errno, path + " cannot be created");
     return FreshFile(name);
 }
 
@@ -215,6 +223,8 @@ Result<void> Keystore::backup(const std::string& to, bool force) {
         return fail(Errc::invalid_argument, to + " is the keystore itself");
     if (there == Presence::present && !force)
         return fail(Errc::exists, to + " exists already");
+    if (there == Presence::present && !may_be_replaced(to))
+        return fail(Errc::exists, to + " is no keystore; it is not replaced, not even by force");
     return copy_to(impl_->database, to, force);
 }
 

@@ -35,6 +35,31 @@ tl::unexpected<Error> unknown(const std::string& id) {
     return fail(Errc::unknown_key, "the keystore has no key " + id);
 }
 
+// Whoever names a key gives its ID or its name: neither may be either of another key.
+Result<void> check_unlike(const Database& database, const KeyInfo& info) {
+    auto known = find_record(database, info.id);
+    auto named = find_named_record(database, info.name);
+    auto known_as_name = find_named_record(database, info.id);
+    auto named_as_id = find_record(database, info.name);
+    for (const auto* found : {&known, &named, &known_as_name, &named_as_id})
+        if (!*found)
+            return tl::unexpected(found->error());
+    if (*known && (*known)->info.state == KeyState::destroyed)
+        return fail(Errc::exists, "key " + info.id +
+                                      " was destroyed, and what this keystore has "
+                                      "destroyed it never takes in again");
+    if (*known)
+        return fail(Errc::exists, "the keystore has a key " + info.id + " already");
+    if (!info.name.empty() && *named)
+        return fail(Errc::exists, "a key with the name " + info.name + " exists already");
+    if (*known_as_name)
+        return fail(Errc::exists, "the ID " + info.id + " is the name of key " +
+                                      (*known_as_name)->info.id + " already");
+    if (*named_as_id)
+        return fail(Errc::exists, "the name " + info.name + " is the ID of a key already");
+    return {};
+}
+
 Result<void> check_volume(const std::string& uuid) {
     if (!check_key_id(uuid))
         return fail(Errc::invalid_argument, "that is no volume UUID");
@@ -69,14 +94,10 @@ Result<KeyInfo> Keystore::Impl::insert(const KeyInfo& info, const Secret& materi
     if (!transaction)
         return tl::unexpected(transaction.error());
     auto done = ready(deadline);
-    auto known = done ? find_record(database, info.id) : tl::unexpected(done.error());
-    auto named = known && !info.name.empty() ? find_named_record(database, info.name) : known;
-    if (!named)
-        return tl::unexpected(named.error());
-    if (*known)
-        return fail(Errc::exists, "the keystore has a key " + info.id + " already");
-    if (*named)
-        return fail(Errc::exists, "a key with the name " + info.name + " exists already");
+    if (done)
+        done = check_unlike(database, info);
+    if (!done)
+        return tl::unexpected(done.error());
     auto record = make_record(keys->wrap, store, info, material);
     if (!record)
         return tl::unexpected(record.error());
@@ -178,6 +199,25 @@ Result<KeyInfo> Keystore::import(Key key, const Deadline& deadline) {
     if (!fit)
         return tl::unexpected(fit.error());
     return impl_->insert(info, key.material, deadline);
+}
+
+Result<std::string> Keystore::twin_of(const Secret& material, const Deadline& deadline) {
+    const DeadlineGuard guard(impl_->database, deadline);
+    if (auto usable = impl_->ready(deadline); !usable)
+        return tl::unexpected(usable.error());
+    auto records = read_records(impl_->database);
+    if (!records)
+        return tl::unexpected(records.error());
+    for (const Record& record : *records) {
+        if (auto early = in_time(deadline); !early)
+            return tl::unexpected(early.error());
+        auto theirs = open_record(impl_->keys->wrap, impl_->store, record);
+        if (!theirs)
+            return tl::unexpected(theirs.error());
+        if (record.info.state != KeyState::destroyed && theirs->equals(material.bytes()))
+            return record.info.id;
+    }
+    return std::string();
 }
 
 Result<KeyInfo> Keystore::set_state(const std::string& id, KeyState state,

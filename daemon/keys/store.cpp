@@ -3,6 +3,7 @@
 #include "keys/store.h"
 
 #include <algorithm>
+#include <fstream>
 
 #include <openssl/crypto.h>
 
@@ -141,6 +142,16 @@ Result<void> check_schema(Database& database) {
                                            std::to_string(schema_version) + ")");
     auto tables = check_tables(database);
     return tables ? check_integrity(database) : tables;
+}
+
+bool has_keystore_mark(const std::string& path) {
+    constexpr std::size_t id_at = 68; // in SQLite's header: the application ID, big-endian
+    char head[id_at + 4] = {};
+    std::ifstream(path, std::ios::binary).read(head, sizeof head);
+    std::int64_t mark = 0;
+    for (std::size_t i = id_at; i < sizeof head; i++)
+        mark = mark << 8 | static_cast<std::uint8_t>(head[i]);
+    return std::string_view(head) == "SQLite format 3" && mark == application;
 }
 
 Result<Bytes> read_store_uuid(const Database& database) {

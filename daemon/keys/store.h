@@ -23,6 +23,8 @@ Result<void> create_schema(Database& database, ByteView store);
 // corrupt: no keystore, damaged, or with tables or triggers that are not ours; unsupported: a newer
 // version.
 Result<void> check_schema(Database& database);
+// Whether the file begins as a keystore does, of any version and in any state.
+bool has_keystore_mark(const std::string& path);
 Result<Bytes> read_store_uuid(const Database& database); // 16 bytes
 
 // The root authenticates the set of records and header sequences: what was removed, or put back as

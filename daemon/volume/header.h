@@ -90,6 +90,12 @@ struct Header {
     std::string rekey_state; // JSON object as text, at most 4096 bytes; empty: none. Set with
                              // feature_rekey, never alone
 };
+inline std::uint64_t encrypted_lbas(const Header& header) {
+    std::uint64_t sum = 0;
+    for (const auto& range : header.ranges)
+        sum += range.lbas.count;
+    return sum;
+}
 // False where a feature is in use that this program may only read: attach read-only.
 inline bool writable(const Header& header) {
     return (header.readonly_compatible & ~known_readonly_compatible) == 0;

@@ -27,7 +27,10 @@ Result<Copy> newest_of(const std::array<Sniffed, 2>& found, const Location& at) 
     const Sniffed &a = found[0], &b = found[1];
     const bool whole_a = a.state == CopyState::valid, whole_b = b.state == CopyState::valid;
     if (!whole_a && !whole_b)
-        return broken(a.state == CopyState::torn ? a.flaw : b.flaw);
+        return a.state == CopyState::empty && b.state == CopyState::empty
+                   ? broken(Rule::magic)
+                   : broken(a.state == CopyState::torn ? a.flaw : b.flaw,
+                            "neither copy is whole; dekctl header restore puts a backup there");
     if (whole_a && whole_b && a.sequence == b.sequence && !std::ranges::equal(a.bytes, b.bytes))
         return fail(Errc::corrupt, "the two copies of the header have the same sequence number and "
                                    "differ: one of them was edited on disk");

@@ -5,9 +5,10 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/command_line.h"
 #include "holder.h"
 #include "settings.h"
 #include "volume.h"
@@ -22,9 +23,9 @@ void declare(CLI::App& app, dek::shim::Settings& s) {
     app.add_option("--threads", s.threads, "threads that serve I/O")
         ->check(CLI::Range(1u, dek::shim::kMaxLanes))
         ->capture_default_str();
-    app.add_option("--engine", s.engine, "what encrypts")
-        ->check(CLI::IsMember({"auto", "vaes512", "openssl"}))
-        ->capture_default_str();
+    dek::add_choice<std::string>(app, "--engine", s.engine,
+                                 {{"auto", "auto"}, {"vaes512", "vaes512"}, {"openssl", "openssl"}},
+                                 "what encrypts; default auto");
     app.add_option("--recover-ms", s.recover_ms,
                    "how long encrypted I/O waits for its keys after the worker was replaced")
         ->capture_default_str();
@@ -46,7 +47,11 @@ int main(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : 2;
+        return dek::end_of_usage(app, e);
+    }
+    if (::geteuid() != 0) {
+        std::cerr << "dek-shimd: it has to run as root\n";
+        return 1;
     }
     ::umask(077);
     std::error_code error;

@@ -503,7 +503,11 @@ TEST_CASE("a damaged keystore is told of, stops nothing else, and can be restore
     auto asked = seat.with(ask);
     REQUIRE_FALSE(asked);
     CHECK(asked.error().code == Errc::corrupt);
+    CHECK(seat.present());
+    CHECK(seat.trouble()->code == Errc::corrupt);
     REQUIRE(seat.restore(backup, keys::FileUnsealer{b.folder / "master.key"}, true));
     CHECK(seat.with(ask));
     CHECK_FALSE(seat.sealed());
+    CHECK_FALSE(seat.trouble());
+    CHECK_FALSE(b.seat->trouble());
 }

@@ -223,6 +223,50 @@ TEST_CASE("a removed unsealer opens nothing any more, and the last one stays") {
     must(keystore->unseal(passphrase("p")));
 }
 
+TEST_CASE("nobody's name is another key's ID, nor the reverse") {
+    const Folder folder;
+    auto keystore = new_keystore(folder);
+    const auto taken = [](const std::string& id, const std::string& name, std::uint32_t seed) {
+        Provider::Key key{{}, material_of(seed)};
+        key.info.id = id;
+        key.info.name = name;
+        key.info.state = KeyState::active;
+        return key;
+    };
+    must(keystore->import(taken("my-id", "a", 1), soon()));
+    const auto refused = keystore->put("my-id", material_of(2), {}, soon());
+    CHECK(code_of(refused) == Errc::exists);
+    CHECK(refused.error().reason.find("is the ID of a key") != std::string::npos);
+    const auto reverse = keystore->import(taken("a", "b", 3), soon());
+    CHECK(code_of(reverse) == Errc::exists);
+    CHECK(reverse.error().reason.find("is the name of key my-id") != std::string::npos);
+    must(keystore->import(taken("same", "same", 4), soon()));
+    must(keystore->import(taken("nameless", "", 5), soon()));
+    must(keystore->import(taken("nameless-too", "", 6), soon()));
+    CHECK(must(keystore->info("a", soon())).id == "my-id");
+    must(keystore->set_state("my-id", KeyState::deactivated, soon()));
+    must(keystore->set_state("my-id", KeyState::destroyed, soon()));
+    CHECK(code_of(keystore->put("my-id", material_of(7), {}, soon())) == Errc::exists);
+    const auto again = keystore->import(taken("my-id", "c", 1), soon());
+    CHECK(code_of(again) == Errc::exists);
+    CHECK(again.error().reason.find("was destroyed") != std::string::npos);
+    must(keystore->put("a", material_of(8), {}, soon())); // a name can be had again
+}
+
+TEST_CASE("the same bytes under another ID are noticed") {
+    const Folder folder;
+    auto keystore = new_keystore(folder);
+    const auto key = put(*keystore, "a", 1);
+    CHECK(must(keystore->twin_of(material_of(1), soon())) == key.id);
+    CHECK(must(keystore->twin_of(material_of(2), soon())).empty());
+    CHECK(must(keystore->twin_of(material_of(1, 32), soon())).empty());
+    must(keystore->set_state(key.id, KeyState::deactivated, soon()));
+    must(keystore->set_state(key.id, KeyState::destroyed, soon()));
+    CHECK(must(keystore->twin_of(material_of(1), soon())).empty());
+    keystore->seal();
+    CHECK(code_of(keystore->twin_of(material_of(1), soon())) == Errc::locked);
+}
+
 TEST_CASE("a key that is taken in keeps its ID, state and time of creation") {
     const Folder folder;
     auto keystore = new_keystore(folder);
@@ -304,6 +348,22 @@ TEST_CASE("a backup is a whole keystore, and replaces a file only when told to")
     must(copy->unseal_automatically());
     CHECK(must(copy->list(soon())).size() == 2);
     put(*keystore, "c", 3); // the original goes on
+}
+
+TEST_CASE("force replaces keystores, and no other file") {
+    const Folder folder;
+    auto keystore = new_keystore(folder);
+    const std::string key = text_of(folder / "ks.key");
+    CHECK(code_of(keystore->backup(folder / "ks.key", true)) == Errc::exists);
+    CHECK(text_of(folder / "ks.key") == key);
+    SECTION("an empty file") {
+        write_text(folder / "copy", "");
+    }
+    SECTION("a keystore that is damaged behind its beginning") {
+        write_text(folder / "copy", text_of(folder / "ks").substr(0, 4000));
+    }
+    must(keystore->backup(folder / "copy", true));
+    must(Keystore::open(folder / "copy"));
 }
 
 TEST_CASE("restore puts a backup in place, and first tells which keys would be lost") {

@@ -102,10 +102,8 @@ std::string advice(const Error& error) {
     case Errc::unavailable:
         if (error.reason.find("closed the connection") != std::string::npos)
             return "journalctl -u kcmd tells why";
-        if (error.reason.find("kcmd") != std::string::npos)
-            return "is kcmd running? systemctl start kcmd";
-        return error.reason.find("shim") != std::string::npos
-                   ? "is the shim running? systemctl start dek-shimd"
+        return error.reason.find("kcmd") != std::string::npos
+                   ? "is kcmd running? systemctl start kcmd"
                    : "";
     case Errc::locked:
         return error.reason.find("no enrolled") == std::string::npos

@@ -64,6 +64,10 @@ CLI::Option* association_option(CLI::App& app, Session& session, const char* hel
             [&session](const std::string& text) {
                 if (hexadecimal(text))
                     session.arguments["association"] = text;
+                else if (text.find_first_not_of("0123456789") != std::string::npos)
+                    usage_error("--association",
+                                "is neither a decimal number nor 0x and hexadecimal digits: " +
+                                    text);
                 else
                     session.arguments["association"] = number_from(text, "--association");
             },

@@ -101,23 +101,40 @@ int say_failed(const Session& session, const Error& error) {
     return failed;
 }
 
+// What stands where a command was expected; a word that a group does not know falls through to the
+// top.
+std::string stray_word(const CLI::App& app) {
+    if (!app.get_require_subcommand_min() || !app.get_subcommands().empty())
+        return "";
+    for (const CLI::App* at = &app; at != nullptr; at = at->get_parent())
+        for (const std::string& word : at->remaining())
+            if (!word.starts_with("-"))
+                return word;
+    return "";
+}
+
 // The parser's sentence, unless it complains of a missing command where there is a wrong one.
 std::string reason_of(const CLI::App& app, const CLI::ParseError& error) {
     const std::string reason = error.what();
     if (error.get_name() != "RequiredError" || reason.find("ubcommand") == std::string::npos)
         return reason;
-    for (const std::string& word : app.remaining())
-        return "there is no command " + word;
-    return "a command is required";
+    const std::string word = stray_word(app);
+    return word.empty() ? "a command is required" : "there is no command " + word;
+}
+
+// The innermost command of the command line.
+const CLI::App& innermost(const CLI::App& top) {
+    const CLI::App* app = &top;
+    while (!app->get_subcommands().empty())
+        app = app->get_subcommands().front();
+    return *app;
 }
 
 int say_usage(const CLI::App& top, const CLI::ParseError& error) {
+    const CLI::App* app = &innermost(top);
     std::string name;
-    const CLI::App* app = &top;
-    while (!app->get_subcommands().empty()) {
-        app = app->get_subcommands().front();
-        name += " " + app->get_name();
-    }
+    for (const CLI::App* at = app; at != &top; at = at->get_parent())
+        name = " " + at->get_name() + name;
     std::cerr << "dekctl:" << (name.empty() ? "" : name + ":") << ' '
               << printable(reason_of(*app, error)) << "; see dekctl" << name << " --help\n";
     return usage;
@@ -161,6 +178,8 @@ int run(int argc, char** argv) {
         top.parse(argc, argv);
         return run_command(entries, session);
     } catch (const CLI::Success& help) { // --help, --version
+        if (!stray_word(innermost(top)).empty())
+            return say_usage(top, CLI::RequiredError("Subcommand"));
         top.exit(help, std::cout, std::cerr);
         return done;
     } catch (const CLI::ParseError& error) {

@@ -125,7 +125,7 @@ void print_shim(std::ostream& out, const Json& shim) {
         out << ", " << text_at(shim, "build");
     if (has(shim, "engine"))
         out << ", engine " << text_at(shim, "engine");
-    if (shim.contains("takeover"))
+    if (shim.contains("takeover") && flag_at(shim, "up"))
         out << ", "
             << (flag_at(shim, "takeover") ? "a crash is a pause" : "a crash ends in I/O errors");
     out << '\n';
@@ -134,11 +134,18 @@ void print_shim(std::ostream& out, const Json& shim) {
 void print_footer(std::ostream& out, const Json& answer) {
     print_shim(out, object_at(answer, "shim"));
     const Json& keystore = object_at(answer, "keystore");
-    out << "keystore: "
-        << (!flag_at(keystore, "present") ? "none; dekctl keystore init makes one"
-            : flag_at(keystore, "sealed") ? "SEALED; dekctl keystore unlock"
-                                          : "unsealed")
-        << '\n';
+    const Json& trouble = object_at(keystore, "trouble");
+    out << "keystore: ";
+    if (!trouble.empty())
+        out << "NOT USABLE, " << text_at(trouble, "reason")
+            << (text_at(trouble, "code") == "corrupt"
+                    ? "; dekctl keystore restore puts a backup in its place"
+                    : "");
+    else
+        out << (!flag_at(keystore, "present") ? "none; dekctl keystore init makes one"
+                : flag_at(keystore, "sealed") ? "SEALED; dekctl keystore unlock"
+                                              : "unsealed");
+    out << '\n';
     const Json& daemon = object_at(answer, "daemon");
     out << "kcmd: " << text_at(daemon, "version") << ", pid " << text_at(daemon, "pid")
         << ", since " << time_at(daemon, "since") << '\n';
@@ -149,7 +156,8 @@ void print_footer(std::ostream& out, const Json& answer) {
 void print_volume_line(std::ostream& out, const Json& volume) {
     out << text_at(volume, "name") << ": " << text_at(volume, "state") << " at "
         << text_at(volume, "node") << ", " << size_at(volume, "size") << ", "
-        << encrypted_share(volume) << " encrypted, engine " << text_at(volume, "engine") << '\n';
+        << encrypted_share(volume) << " encrypted, engine " << text_at(volume, "engine")
+        << (flag_at(volume, "read_only") ? ", read-only" : "") << '\n';
     if (has(volume, "reason"))
         out << "  " << text_at(volume, "reason") << '\n';
 }

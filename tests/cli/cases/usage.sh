@@ -5,6 +5,9 @@ run
 run no-such-command
 run key
 run key no-such-command
+run no-such-command --help
+run key no-such-command --help
+run key create no-such-argument
 run key create
 run key create --name
 run key create --name a --bits 128
@@ -45,6 +48,9 @@ run keystore restore
 run keystore restore a
 run endpoint query u
 run endpoint update u 0-7 --key k
+run endpoint disassociate u --association zzz
+run endpoint disassociate u --association 0x
+run endpoint disassociate u --association 99999999999999999999
 run header backup /dev/sdb
 run detach
 run detach a --wait forever

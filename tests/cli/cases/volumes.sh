@@ -51,4 +51,10 @@ answer Status <<<'{"volumes": [], "shim": {"kind": "fuse", "up": false, "takeove
 run status
 answer Status <<<'{"volumes": [], "keystore": {"present": false, "sealed": true}}'
 run status
+answer Status <<<'{"keystore": {"present": true, "sealed": true, "trouble": {"code": "corrupt", "reason": "the keystore is damaged"}}}'
+run status
+answer Status <<<'{"keystore": {"present": true, "sealed": true, "trouble": {"code": "unsupported", "reason": "it is newer"}}}'
+run status
+answer Attach <<<"$waiting"
+run attach /srv/late.img
 calls
