@@ -2,6 +2,7 @@
 // Random stacks, ranges, path failures and endpoint faults: the layers over real endpoints against
 // the reference model. Usage: layers_property [--cases N] [--seed S] [--one]. Case i of a run has
 // the seed S + i; `--one --seed S` repeats that case.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -149,7 +150,14 @@ bool Case::served(std::size_t device, const model::Spots& spots,
         all = all && one;
         any = any || one;
     }
-    return model::one_is_enough(d) ? any : all;
+    if (!model::one_is_enough(d))
+        return all;
+    // After a fault each leg may have some of it.
+    if (!any && faulty_ && spots.size() > 1)
+        return std::all_of(spots.begin(), spots.end(), [&](const model::Spot& spot) {
+            return served(device, {spot}, verdicts);
+        });
+    return any;
 }
 
 // What holds a key has the right one and the model's tweaks; nothing encrypted passes on a way that
@@ -384,12 +392,12 @@ void Case::update() {
     }
     tally_.updates_refused += able && !faulty && keying.blob;
     demand(!able || faulty || !keying.blob, "update refused: " + done.error().reason);
-    if (!was_able)
-        return;
     if (lost)
         begin_anew();
     if (lost && stack_[stack_.top].leaf())
         return held_.clear();
+    if (!was_able)
+        return;
     const auto back = kcm_->refresh(held_[0], key_->keying(geometry_));
     demand(bool(back),
            "not restored: " + (back ? "" : back.error().reason) + " after " + done.error().reason);
