@@ -66,6 +66,17 @@ Result<void> check_no_rekey(const volume::Header& header) {
                     "that began the change (dekctl rekey), or a later one, can");
 }
 
+// Its size is all that tells a detached header's device from another one.
+Result<void> check_size(const volume::Header& header, const Device& device, bool force) {
+    if (header.place != volume::Place::detached || header.device_lbas == device.lbas || force)
+        return {};
+    return fail(Errc::refused,
+                device.path + " has " + std::to_string(device.lbas) + " LBAs, and the device of " +
+                    "volume " + header.name + " had " + std::to_string(header.device_lbas) +
+                    " when its header was written: this may be another device; --force attaches "
+                    "it, and dekctl resize makes the new size known");
+}
+
 } // namespace
 
 Result<void> Controller::check_name_free(const std::string& name) {
@@ -265,6 +276,8 @@ Result<Volume> Controller::examine(const AttachRequest& request, const Device& d
         return tl::unexpected(sited.error());
     const auto& seen = sited->found.copy.header;
     if (auto r = volume::check_device(seen, sited->site.location, device.lbas); !r)
+        return tl::unexpected(r.error());
+    if (auto r = check_size(seen, device, request.force); !r)
         return tl::unexpected(r.error());
     if (auto r = check_detached(device, seen.uuid); !r)
         return tl::unexpected(r.error());

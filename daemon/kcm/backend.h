@@ -38,6 +38,9 @@ class Backend {
     // Takes the endpoint away; fine when it is gone. Errc::busy after `patience`.
     virtual Result<void> remove(Shim& shim, const NodeSpec& spec,
                                 std::chrono::milliseconds patience) = 0;
+    // Keeps it from being mounted or held for as long as the descriptor lives. Errc::busy after
+    // `patience` with who has it open.
+    virtual Result<Fd> seize(const NodeSpec& spec, std::chrono::milliseconds patience) = 0;
     // The endpoint first when it grows; the block device takes over its size in rescale().
     virtual Result<void> resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) = 0;
     virtual Result<void> rescale(const NodeSpec& spec) = 0;

@@ -83,7 +83,9 @@ class Controller {
     Result<VolumePtr> attach(const AttachRequest& request);
     Result<void> detach(const std::string& name, std::chrono::milliseconds patience);
     Result<Erased> erase(const EraseRequest& request);
-    Result<VolumePtr> resize(const std::string& name, std::optional<std::uint64_t> lbas);
+    // Nobody may have the block device open while it shrinks, unless force.
+    Result<VolumePtr> resize(const std::string& name, std::optional<std::uint64_t> lbas,
+                             bool force = false);
     Result<VolumePtr> switch_to(const std::string& name, const std::string& where);
     Result<volume::Copy> header_restore(const std::string& device, const HeaderQuery& query,
                                         const volume::Copy& backup, bool force);
@@ -150,6 +152,7 @@ class Controller {
     // resize.cpp
     Result<void> plan_resize(const Volume& volume, const Device& device,
                              std::optional<std::uint64_t> lbas, volume::Header& next);
+    Result<Fd> keep_closed(const Volume& volume, const volume::Header& next, bool force);
     Result<void> write_header(const Volume& volume, const Device& device,
                               const volume::Header& next);
     Result<void> catch_up(Volume& volume, const Device& device);

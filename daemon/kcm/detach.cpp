@@ -39,6 +39,12 @@ Result<void> Controller::check_detached(const Device& device, const std::optiona
         if (!*endpoint)
             return clear_away(*attached);
     }
+    if (attached->identity != device.identity())
+        return fail(Errc::busy, device.path + " holds a header of volume " + attached->name +
+                                    " (" + volume::uuid_text(attached->header.uuid) +
+                                    "), which is attached from " + attached->device +
+                                    ": it is a copy of that, or another way to it; dekctl detach " +
+                                    attached->name + " first");
     return fail(Errc::busy, device.path + " is attached already, as volume " + attached->name +
                                 "; dekctl detach " + attached->name + " first");
 }

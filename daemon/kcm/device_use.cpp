@@ -6,6 +6,7 @@
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -13,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 namespace dek::kcm {
 namespace {
@@ -130,6 +132,27 @@ Result<void> check_loops(const Device& device, const KernelView& kernel) {
     return {};
 }
 
+// Told by the links alone: to ask for the files behind them may block, on a server that does not
+// answer, say.
+Result<void> check_openers(const Device& device, const KernelView& kernel) {
+    std::error_code none;
+    const std::string self = std::to_string(::getpid());
+    for (const auto& process : fs::directory_iterator(kernel.proc, none)) {
+        const std::string pid = process.path().filename().string();
+        if (pid.find_first_not_of("0123456789") != std::string::npos || pid == self)
+            continue;
+        for (const auto& entry : fs::directory_iterator(process.path() / "fd", none)) {
+            const std::string opened = fs::read_symlink(entry.path(), none).string();
+            const bool node = opened.rfind("/dev/", 0) == 0;
+            if (opened == device.path ||
+                (node && names_device(opened, device, {number_text(device.number)})))
+                return fail(Errc::busy, device.path + " is open (process " + pid + ", " +
+                                            first_line(process.path() / "comm") + ")");
+        }
+    }
+    return {};
+}
+
 // Everything but exclusive openers.
 Result<void> look(const Device& device, const KernelView& kernel) {
     const auto numbers = numbers_of(device, kernel);
@@ -183,6 +206,29 @@ Result<Fd> claim_unused(const Device& device, const KernelView& kernel) {
     if (auto r = look(device, kernel); !r)
         return tl::unexpected(r.error());
     return claim(device);
+}
+
+Result<Fd> claim_closed(const Device& device, const KernelView& kernel) {
+    auto claimed = claim_unused(device, kernel);
+    if (!claimed)
+        return claimed;
+    if (auto r = check_openers(device, kernel); !r)
+        return tl::unexpected(r.error());
+    return claimed;
+}
+
+Result<Fd> seize_device(const std::string& node, std::chrono::milliseconds patience) {
+    auto device = open_device(node, Access::read);
+    if (!device)
+        return tl::unexpected(device.error());
+    const auto until = std::chrono::steady_clock::now() + patience;
+    for (;;) {
+        auto claimed = claim_closed(*device);
+        if (claimed || claimed.error().code != Errc::busy ||
+            std::chrono::steady_clock::now() >= until)
+            return claimed;
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
 }
 
 Result<void> check_unused(const Device& device, const KernelView& kernel) {

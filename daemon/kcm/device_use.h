@@ -3,6 +3,7 @@
 // exclusive openers.
 #pragma once
 
+#include <chrono>
 #include <string>
 
 #include "kcm/device.h"
@@ -14,6 +15,7 @@ struct KernelView {
     std::string mountinfo = "/proc/self/mountinfo";
     std::string swaps = "/proc/swaps";
     std::string sys = "/sys";
+    std::string proc = "/proc";
 };
 
 // Errc::busy with who has it, or nothing. For a block device its partitions are asked about too. A
@@ -26,5 +28,11 @@ Result<void> check_unused(const Device& device, const KernelView& kernel = {});
 Result<Fd> claim(const Device& device);
 // The same after the look of check_unused(): for whoever goes on to write.
 Result<Fd> claim_unused(const Device& device, const KernelView& kernel = {});
+
+// The same for whoever must not meet anybody who has it open at all, exclusively or not. Others of
+// that kind may still come.
+Result<Fd> claim_closed(const Device& device, const KernelView& kernel = {});
+// Of a block device that udev and others may just have a look at: tried for `patience`.
+Result<Fd> seize_device(const std::string& node, std::chrono::milliseconds patience);
 
 } // namespace dek::kcm

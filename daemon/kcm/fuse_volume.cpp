@@ -1,16 +1,77 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kcm/fuse_volume.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include <fcntl.h>
 
+#include "kcm/device_use.h"
 #include "kcm/loop.h"
 
 namespace dek::kcm {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A line of a mount table: which filesystem ("0:77"), where, and whether what is unmounted
+// elsewhere may go here as well.
+struct MountLine {
+    std::string number, where;
+    bool follows = false;
+};
+
+std::vector<MountLine> mounts_of(const fs::path& process) {
+    std::ifstream in(process / "mountinfo");
+    std::vector<MountLine> lines;
+    for (std::string line; std::getline(in, line);) {
+        std::istringstream fields(line);
+        std::string id, parent, root, option;
+        MountLine mount;
+        fields >> id >> parent >> mount.number >> root >> mount.where >> option;
+        while (fields >> option && option != "-")
+            mount.follows =
+                mount.follows || option.rfind("shared:", 0) == 0 || option.rfind("master:", 0) == 0;
+        lines.push_back(std::move(mount));
+    }
+    return lines;
+}
+
+// A volume file is unmounted before its volume goes, which it does not while another mount
+// namespace has a private copy of that mount; and then nobody could mount it again.
+Result<void> check_mounted_once(const std::string& file) {
+    std::string number;
+    for (const auto& mount : mounts_of("/proc/self"))
+        if (mount.where == file)
+            number = mount.number;
+    if (number.empty())
+        return {};
+    std::error_code none;
+    std::set<std::string> seen{fs::read_symlink("/proc/self/ns/mnt", none).string()};
+    for (const auto& process : fs::directory_iterator("/proc", none)) {
+        const std::string pid = process.path().filename().string();
+        if (pid.find_first_not_of("0123456789") != std::string::npos)
+            continue;
+        const auto name_space = fs::read_symlink(process.path() / "ns/mnt", none).string();
+        if (name_space.empty() || !seen.insert(name_space).second) // gone, or looked at
+            continue;
+        const auto theirs = mounts_of(process.path());
+        if (std::any_of(theirs.begin(), theirs.end(), [&](const auto& mount) {
+                return mount.number == number && !mount.follows;
+            }))
+            return fail(Errc::busy, "process " + pid + " has a copy of the mount of " + file +
+                                        " in a mount namespace of its own");
+    }
+    return {};
+}
+
+} // namespace
 
 // Canonical, because loop devices are found by the path the kernel tells.
 FuseVolumes::FuseVolumes(const std::string& shim_dir, std::chrono::milliseconds recover)
@@ -52,6 +113,14 @@ Result<std::string> FuseVolumes::expose(const NodeSpec& spec) {
 }
 
 Result<void> FuseVolumes::conceal(const NodeSpec& spec, std::chrono::milliseconds patience) {
+    const auto until = std::chrono::steady_clock::now() + patience;
+    auto alone = check_mounted_once(file_of(spec));
+    while (!alone && std::chrono::steady_clock::now() < until) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        alone = check_mounted_once(file_of(spec));
+    }
+    if (!alone)
+        return alone;
     const auto loop = exposed(spec);
     return loop ? detach_loop(*loop, file_of(spec), patience) : Result<void>();
 }
@@ -68,6 +137,13 @@ Result<void> FuseVolumes::remove(Shim& shim, const NodeSpec& spec,
             return done;
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
+}
+
+Result<Fd> FuseVolumes::seize(const NodeSpec& spec, std::chrono::milliseconds patience) {
+    const auto node = exposed(spec);
+    if (!node)
+        return fail(Errc::not_found, "the block device of volume " + spec.name + " is gone");
+    return seize_device(*node, patience);
 }
 
 Result<void> FuseVolumes::resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) {

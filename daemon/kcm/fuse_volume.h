@@ -19,6 +19,7 @@ class FuseVolumes : public Backend {
     Result<void> conceal(const NodeSpec& spec, std::chrono::milliseconds patience) override;
     Result<void> remove(Shim& shim, const NodeSpec& spec,
                         std::chrono::milliseconds patience) override;
+    Result<Fd> seize(const NodeSpec& spec, std::chrono::milliseconds patience) override;
     Result<void> resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) override;
     Result<void> rescale(const NodeSpec& spec) override;
     // Its block device never stands still.

@@ -21,6 +21,23 @@ Result<HeaderQuery> place_of(const volume::Header& header, const HeaderQuery& qu
     return HeaderQuery{header.header_lba, ""};
 }
 
+// On the whole device: a header beside another volume's lies in that one's data.
+Result<void> check_others(const Device& device, const HeaderQuery& place, const Uuid& uuid) {
+    if (!place.file.empty())
+        return {};
+    for (const auto& [lba, there] : probe_headers(device)) {
+        if (there && there->found.copy.header.uuid != uuid)
+            return fail(Errc::refused, device.path + " holds another volume, " +
+                                           there->found.copy.header.name + " (header at LBA " +
+                                           std::to_string(lba) +
+                                           "); --force puts this header there all the same");
+        if (!there && lba != place.lba)
+            return fail(Errc::refused,
+                        there.error().reason + "; --force puts this header there all the same");
+    }
+    return {};
+}
+
 } // namespace
 
 Result<void> Controller::restore_into(const Device& device, const HeaderQuery& query,
@@ -66,6 +83,8 @@ Result<volume::Copy> Controller::header_restore(const std::string& path, const H
     auto key = parts_.keys->material(backup.header.keys.front());
     if (!key)
         return tl::unexpected(key.error());
+    if (auto r = force ? Result<void>() : check_others(*device, *place, backup.header.uuid); !r)
+        return tl::unexpected(r.error());
     if (auto r = restore_into(*device, *place, backup, *key, force); !r)
         return tl::unexpected(r.error());
     auto now = find_header(*device, *place, Access::read);

@@ -44,13 +44,11 @@ Result<SitedHeader> read_site(Result<HeaderSite> site) {
 Result<SitedHeader> search(const Device& device) {
     std::optional<SitedHeader> first;
     std::optional<Error> trouble; // worse than "nothing here"
-    for (const auto lba : volume::probe_lbas(device.lbas)) {
-        auto here = read_site(site_at(device, lba));
-        if (!here) {
-            if (here.error().code != Errc::not_found && !trouble)
-                trouble = here.error();
+    for (auto& [lba, here] : probe_headers(device)) {
+        if (!here && !trouble)
+            trouble = here.error();
+        if (!here)
             continue;
-        }
         if (first)
             return fail(Errc::refused, device.path + " has headers at LBA " +
                                            std::to_string(first->site.lba) + " and LBA " +
@@ -83,6 +81,16 @@ Result<HeaderSite> header_site(const Device& device, const HeaderQuery& query, A
         return fail(Errc::invalid_argument,
                     "a header at LBA " + std::to_string(lba) + " does not fit on " + device.path);
     return site_at(device, lba);
+}
+
+std::vector<Probed> probe_headers(const Device& device) {
+    std::vector<Probed> found;
+    for (const auto lba : volume::probe_lbas(device.lbas)) {
+        auto here = read_site(site_at(device, lba));
+        if (here || here.error().code != Errc::not_found)
+            found.push_back({lba, std::move(here)});
+    }
+    return found;
 }
 
 Result<SitedHeader> find_header(const Device& device, const HeaderQuery& query, Access access) {

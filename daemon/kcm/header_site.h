@@ -38,4 +38,12 @@ Result<HeaderSite> header_site(const Device& device, const HeaderQuery& query, A
 // places hold one and the caller did not say which.
 Result<SitedHeader> find_header(const Device& device, const HeaderQuery& query, Access access);
 
+// What lies where a header is looked for without being told, as far as it is one: those that can be
+// read, and why others cannot.
+struct Probed {
+    std::uint64_t lba = 0;
+    Result<SitedHeader> header;
+};
+std::vector<Probed> probe_headers(const Device& device);
+
 } // namespace dek::kcm

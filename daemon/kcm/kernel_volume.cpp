@@ -176,6 +176,13 @@ Result<void> KernelVolumes::remove(Shim&, const NodeSpec& spec,
     return {};
 }
 
+Result<Fd> KernelVolumes::seize(const NodeSpec& spec, std::chrono::milliseconds patience) {
+    const auto node = exposed(spec);
+    if (!node)
+        return fail(Errc::not_found, "the block device of volume " + spec.name + " is gone");
+    return seize_device(*node, patience);
+}
+
 Result<void> KernelVolumes::resize(Shim&, const NodeSpec& spec, std::uint64_t lbas) {
     auto info = find_device(spec);
     if (!info)

@@ -198,7 +198,7 @@ Result<json> resize(MethodContext& c, const Request& r) {
     std::optional<std::uint64_t> size;
     if (r.has("size"))
         size = r.number("size");
-    return answer_warned(c, c.controller->resize(r.text("name"), size), false);
+    return answer_warned(c, c.controller->resize(r.text("name"), size, r.flag("force")), false);
 }
 
 Result<json> version(MethodContext&, const Request&) {
@@ -247,7 +247,10 @@ std::vector<Method> volume_methods() {
         {"Status", Queue::inquiries, {{"name", text}}, status},
         {"Topology", Queue::inquiries, {{"name", text, true}}, topology},
         {"Switch", Queue::operations, {{"name", text, true}, {"to", text, true}}, switch_to},
-        {"Resize", Queue::operations, {{"name", text, true}, {"size", number}}, resize},
+        {"Resize",
+         Queue::operations,
+         {{"name", text, true}, {"size", number}, {"force", flag}},
+         resize},
         {"Version", Queue::inquiries, {}, version},
     };
 }

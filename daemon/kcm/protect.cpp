@@ -93,6 +93,45 @@ Result<void> write_on_device(const Target& on, const dek_range& place, volume::H
     return {};
 }
 
+// What is left of a header of another place; only its copies: the rest may be the new header's.
+Result<void> erase_header(const Target& on, std::uint64_t lba) {
+    const volume::Location at{on.device.fd.get(), lba * 512, false};
+    auto trace = volume::has_trace(at);
+    if (!trace || !*trace)
+        return trace ? Result<void>() : tl::unexpected(trace.error());
+    auto before = read_bytes(on.device, at.byte, volume::journal_byte);
+    if (!before)
+        return tl::unexpected(before.error());
+    auto kept = std::make_shared<Overwritten>();
+    kept->byte = at.byte;
+    kept->before = std::move(*before);
+    add_put_back(on, kept);
+    auto erased = volume::erase_copies(at);
+    if (!erased)
+        return tl::unexpected(erased.error());
+    auto after = read_bytes(on.device, at.byte, kept->before.size());
+    if (!after)
+        return tl::unexpected(after.error());
+    kept->after = std::move(*after);
+    if (*erased)
+        log(Level::notice, "old-header-erased", {{"device", on.device.path}, {"lba", lba}});
+    return {};
+}
+
+// With force: the headers that would be found beside the new one. That is durable by now: a crash
+// leaves it, and perhaps both.
+Result<void> erase_others(const Target& on, const volume::Header& header) {
+    for (const auto lba : volume::probe_lbas(on.device.lbas)) {
+        if (header.place != volume::Place::detached && lba == header.header_lba)
+            continue;
+        if (auto r = erase_header(on, lba); !r)
+            return fail(r.error().code, "the old header at LBA " + std::to_string(lba) + " of " +
+                                            on.device.path +
+                                            " cannot be erased: " + r.error().reason);
+    }
+    return {};
+}
+
 // Under its name only when it is whole, and never over another file.
 Result<void> write_in_file(const std::string& path, const volume::Header& header, const Secret& key,
                            Undo& undo) {
@@ -146,9 +185,11 @@ Result<void> Controller::carry_out(const ProtectRequest& request, Plan& plan, Un
     auto& h = plan.header;
     const Secret& first = plan.ring.at(h.keys.front().id);
     const auto place = plan.header_place();
-    auto written = place ? write_on_device({plan.device, plan.claim, undo, stays}, *place, h, first,
-                                           request.force)
+    const Target target{plan.device, plan.claim, undo, stays};
+    auto written = place ? write_on_device(target, *place, h, first, request.force)
                          : write_in_file(plan.header_file, h, first, undo);
+    if (written && request.force)
+        written = erase_others(target, h);
     if (!written)
         return written;
     if (auto remembered = remember_sequence(h); !remembered)

@@ -72,10 +72,17 @@ Result<void> check_place_zero(const Device& device, const volume::Header& header
                             ", where the header would lie; --force writes over it");
 }
 
+// Of what becomes encrypted; and of the whole volume where it begins elsewhere than the device, so
+// that nothing that lies there would be found again.
 Result<void> check_ends_zero(const Device& device, const volume::Header& header) {
-    for (const auto& r : header.ranges) {
-        const std::uint64_t n = std::min<std::uint64_t>(r.lbas.count, mib_lbas);
-        for (const std::uint64_t first : {r.lbas.first, r.lbas.first + r.lbas.count - n}) {
+    std::vector<dek_range> parts;
+    for (const auto& r : header.ranges)
+        parts.push_back({header.offset + r.lbas.first, r.lbas.count});
+    if (header.offset != 0)
+        parts.push_back({header.offset, header.size});
+    for (const auto& part : parts) {
+        const std::uint64_t n = std::min<std::uint64_t>(part.count, mib_lbas);
+        for (const std::uint64_t first : {part.first, part.first + part.count - n}) {
             auto zero = is_zero(device, first * 512, n * 512);
             if (!zero)
                 return tl::unexpected(zero.error());
@@ -100,6 +107,11 @@ Result<void> Controller::check_target(const ProtectRequest& request, Plan& plan)
     if (!claimed)
         return tl::unexpected(claimed.error());
     plan.claim = std::move(*claimed);
+    // What force would go over.
+    for (const auto& [lba, there] : probe_headers(plan.device))
+        if (there)
+            if (auto r = check_detached(plan.device, there->found.copy.header.uuid); !r)
+                return r;
     const auto& file = request.header.file;
     if (file.empty())
         return {};
@@ -152,7 +164,9 @@ Result<void> Controller::check_contents(const ProtectRequest& request, const Pla
         return tl::unexpected(signatures.error());
     if (!signatures->empty())
         return fail_signature(plan.device, signatures->front());
-    return check_place_zero(plan.device, plan.header);
+    if (auto r = check_place_zero(plan.device, plan.header); !r)
+        return r;
+    return check_ends_zero(plan.device, plan.header);
 }
 
 } // namespace dek::kcm

@@ -55,6 +55,10 @@ Result<void> Controller::plan_layout(const ProtectRequest& request, Plan& plan) 
         return fail(Errc::invalid_argument, "the header is either at an LBA or in a file");
     if (request.header.lba && !request.in_place)
         return fail(Errc::invalid_argument, "a header at an LBA of its own goes with --in-place");
+    if (request.in_place && !request.header.file.empty())
+        return fail(Errc::invalid_argument,
+                    "a header in a file goes without --in-place: the volume is the whole device "
+                    "then, one to one");
     h.uuid = volume::random_uuid();
     h.sequence = 1;
     h.name = request.name;

@@ -149,7 +149,20 @@ Result<void> Controller::settle_size(Volume& v) {
     return done ? served : done;
 }
 
-Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std::uint64_t> lbas) {
+// What is cut off may be a filesystem's.
+Result<Fd> Controller::keep_closed(const Volume& v, const volume::Header& next, bool force) {
+    if (force || next.size >= v.header.size)
+        return Fd();
+    auto seized = site(v).backend->seize(v.node(), std::chrono::seconds(1));
+    if (!seized)
+        return fail(seized.error().code, "volume " + v.name + " would shrink while it is in use: " +
+                                             seized.error().reason +
+                                             "; --force cuts it all the same");
+    return seized;
+}
+
+Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std::uint64_t> lbas,
+                                     bool force) {
     const auto found = parts_.registry->find(name);
     if (!found)
         return fail(Errc::not_found, "no volume named " + name + " is attached");
@@ -168,7 +181,11 @@ Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std:
     volume::Header next;
     if (auto r = plan_resize(v, *device, lbas, next); !r)
         return tl::unexpected(r.error());
-    if (next.size != v.header.size)
+    const auto closed = keep_closed(v, next, force); // until all have the new size
+    if (!closed)
+        return tl::unexpected(closed.error());
+    // A new size of the device alone as well: it is what tells the device of a detached header.
+    if (next.size != v.header.size || next.device_lbas != v.header.device_lbas)
         if (auto r = take_size(v, *device, next); !r)
             return tl::unexpected(r.error());
     auto settled = settle_size(v); // also where the size is right: it may not have come that far

@@ -175,10 +175,14 @@ Result<void> write(const Location& at, const Header& header, const Secret& first
 Result<std::uint64_t> overwrite(const Location& at, Header header, const Secret& first_key);
 // Whether either copy, whole or torn, lies there, whatever read() says of it.
 Result<bool> has_trace(const Location& at);
-// Both copies and the journal become zeros, durably; the newest copy goes last, and at once: a
-// crash leaves the whole header or none. Does not look at what it erases: that it is the right one
-// is the caller's to know.
+// The whole place becomes zeros, durably; the newest copy goes last, and at once: a crash leaves
+// the whole header or none. Where a whole copy of another header begins in the place, only the
+// copies go, as in erase_copies(). Does not look at what it erases: that it is the right one is the
+// caller's to know.
 Result<void> erase(const Location& at);
+// Zeroes, as durably, no more than the copies of a header at `at`, not those of one that lies
+// elsewhere: of a torn copy, whose end nobody knows, the first block. False: there was none.
+Result<bool> erase_copies(const Location& at);
 // Where a header is looked for without being told: LBA 0, LBA 1024, the last 512 LBAs (also rounded
 // down to 4096 bytes, where the device's size is odd). Only places that fit.
 std::vector<std::uint64_t> probe_lbas(std::uint64_t device_lbas);

@@ -3,6 +3,7 @@
 #include "volume/survey.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include <fcntl.h>
@@ -193,21 +194,58 @@ Result<bool> has_trace(const Location& at) {
 
 namespace {
 
-// The copy that is the header goes last, and of each copy the magic goes first.
-Result<void> erase_copies(const Location& at, const Survey& old, std::size_t block) {
-    const std::size_t last = old.sequences[1] > old.sequences[0] ? 1 : 0;
-    const std::uint64_t first_byte = at.byte + copy_bytes[1 - last];
-    const std::uint64_t last_byte = at.byte + copy_bytes[last];
-    for (const std::uint64_t byte : {first_byte, last_byte}) {
-        if (auto done = write_zeros(at.fd, byte, block); !done)
+struct OwnCopy {
+    std::uint64_t byte = 0;
+    std::uint64_t sequence = 0;
+    std::size_t size = 0; // 0: torn, and nobody knows where it ends
+};
+
+// The byte of the device at which this copy's header says that it begins.
+std::optional<std::uint64_t> begin_of(Bytes copy) {
+    const auto read = decode(copy);
+    if (!read || read->header.place == Place::detached)
+        return std::nullopt;
+    return read->header.header_lba * 512;
+}
+
+// Copies that lie where those of a header at `at` do, the one that is the header last; without the
+// first copy of a header that begins just there. `misplaced`: also what says that it belongs
+// elsewhere.
+Result<std::vector<OwnCopy>> own_copies(const Location& at, bool misplaced) {
+    const Fd direct = direct_again(at.fd, 0, O_RDONLY);
+    std::vector<OwnCopy> own;
+    for (const std::uint64_t offset : copy_bytes) {
+        const std::uint64_t byte = at.byte + offset;
+        const auto bytes = read_bytes(direct ? direct.get() : at.fd, byte, copy_max_bytes);
+        if (!bytes)
+            return tl::unexpected<Error>(bytes.error());
+        const Sniffed found = sniff(*bytes);
+        if (found.state == CopyState::empty)
+            continue;
+        const auto begin = begin_of(found.bytes);
+        if (!begin || *begin == at.byte || (misplaced && *begin != byte))
+            own.push_back({byte, found.sequence, found.bytes.size()});
+    }
+    if (own.size() == 2 && own[0].sequence >= own[1].sequence)
+        std::swap(own[0], own[1]);
+    return own;
+}
+
+// Of each the magic goes first, which is all there is to say of a torn one.
+Result<void> zero_copies(const Location& at, const std::vector<OwnCopy>& copies) {
+    const auto block = atomic_bytes(at.fd);
+    if (!block)
+        return tl::unexpected<Error>(block.error());
+    for (const auto& copy : copies) {
+        if (auto done = write_zeros(at.fd, copy.byte, *block); !done)
             return done;
         if (auto done = make_durable(at.fd); !done)
             return done;
     }
-    for (const std::uint64_t byte : {first_byte, last_byte})
-        if (auto done = write_zeros(at.fd, byte, copy_max_bytes); !done)
+    for (const auto& copy : copies)
+        if (auto done = write_zeros(at.fd, copy.byte, copy.size); !done)
             return done;
-    return {};
+    return make_durable(at.fd);
 }
 
 // What a header claims of itself does not decide how much is zeroed beyond the 256 KiB of any.
@@ -216,19 +254,46 @@ std::uint64_t end_of_place(const Location& at, const Survey& old) {
     return place_lbas(leading || at.header_file ? Place::leading : Place::in_place) * 512;
 }
 
+// Whether a copy of another header begins in the place: then what lies between is not this one's.
+Result<bool> is_shared(const Location& at, std::uint64_t end) {
+    const Fd direct = direct_again(at.fd, 0, O_RDONLY);
+    const auto place = read_bytes(direct ? direct.get() : at.fd, at.byte, end);
+    if (!place)
+        return tl::unexpected<Error>(place.error());
+    for (std::uint64_t byte = 512; byte < end; byte += 512) {
+        const Bytes rest = Bytes(*place).subspan(byte);
+        const Sniffed found = sniff(rest.first(std::min(rest.size(), copy_max_bytes)));
+        if (found.state == CopyState::valid &&
+            (byte != copy_b_byte || begin_of(found.bytes) == at.byte + byte))
+            return true;
+    }
+    return false;
+}
+
 } // namespace
+
+Result<bool> erase_copies(const Location& at) {
+    const auto own = own_copies(at, false);
+    if (!own)
+        return tl::unexpected<Error>(own.error());
+    return zero_copies(at, *own).map([&] { return !own->empty(); });
+}
 
 Result<void> erase(const Location& at) {
     const auto old = survey(at);
     if (!old)
         return tl::unexpected<Error>(old.error());
-    const auto block = atomic_bytes(at.fd);
-    if (!block)
-        return tl::unexpected<Error>(block.error());
-    if (auto copies = erase_copies(at, *old, *block); !copies)
-        return copies;
-    const std::uint64_t journal = end_of_place(at, *old) - journal_byte;
-    if (auto zeroed = write_zeros(at.fd, at.byte + journal_byte, journal); !zeroed)
+    const std::uint64_t end = end_of_place(at, *old);
+    const auto shared = is_shared(at, end);
+    if (!shared)
+        return tl::unexpected<Error>(shared.error());
+    const auto own = own_copies(at, true);
+    if (!own)
+        return tl::unexpected<Error>(own.error());
+    auto done = zero_copies(at, *own);
+    if (!done || *shared)
+        return done;
+    if (auto zeroed = write_zeros(at.fd, at.byte, end); !zeroed)
         return zeroed;
     return make_durable(at.fd);
 }

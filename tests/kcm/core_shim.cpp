@@ -329,6 +329,10 @@ Result<void> CoreBackend::remove(Shim& shim, const NodeSpec& spec, std::chrono::
     return !done && done.error().code == Errc::not_found ? Result<void>() : done;
 }
 
+Result<Fd> CoreBackend::seize(const NodeSpec&, std::chrono::milliseconds) {
+    return in_use ? fail(Errc::busy, "node is open") : Result<Fd>(Fd());
+}
+
 Result<void> CoreBackend::resize(Shim& shim, const NodeSpec& spec, std::uint64_t lbas) {
     return shim.volume_resize(spec.uuid, lbas);
 }

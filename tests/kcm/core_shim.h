@@ -94,6 +94,8 @@ class CoreBackend : public dek::kcm::Backend {
                               std::chrono::milliseconds patience) override;
     dek::Result<void> remove(dek::kcm::Shim& shim, const dek::kcm::NodeSpec& spec,
                              std::chrono::milliseconds patience) override;
+    dek::Result<dek::Fd> seize(const dek::kcm::NodeSpec& spec,
+                               std::chrono::milliseconds patience) override;
     dek::Result<void> resize(dek::kcm::Shim& shim, const dek::kcm::NodeSpec& spec,
                              std::uint64_t lbas) override;
     dek::Result<void> rescale(const dek::kcm::NodeSpec&) override { return {}; }

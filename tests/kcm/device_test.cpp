@@ -145,6 +145,23 @@ TEST_CASE("an image under a loop device is in use") {
     CHECK(check_unused(*device, kernel).error().reason.find("/dev/loop7") != std::string::npos);
 }
 
+TEST_CASE("whoever has a device open without a claim is told by its process") {
+    const Folder folder;
+    auto device = open_device(image(folder, 1 << 20), Access::read);
+    REQUIRE(device);
+    KernelView kernel{folder / "none", folder / "none", folder / "sys", folder / "proc"};
+    write_text(kernel.proc + "/123/comm", "reader\n");
+    std::filesystem::create_directories(kernel.proc + "/123/fd");
+    std::filesystem::create_symlink("/another", kernel.proc + "/123/fd/3");
+    CHECK(claim_closed(*device, kernel));
+    std::filesystem::create_symlink(device->path, kernel.proc + "/123/fd/4");
+    auto open = claim_closed(*device, kernel);
+    REQUIRE_FALSE(open);
+    CHECK(open.error().code == Errc::busy);
+    CHECK(open.error().reason.find("process 123, reader") != std::string::npos);
+    CHECK(check_unused(*device, kernel));
+}
+
 TEST_CASE("signatures are found in a stretch of a device, with their place") {
     const Folder folder;
     const auto path = image(folder, 16 << 20);

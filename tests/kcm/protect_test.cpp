@@ -168,6 +168,11 @@ TEST_CASE("what is asked for has to make sense") {
         r.header.lba = 16 * mib - 100;
         check_refused(b, r, Errc::invalid_argument, "does not fit");
     }
+    SECTION("a header in a file, in place") {
+        r.in_place = true;
+        r.header.file = b.folder / "header";
+        check_refused(b, r, Errc::invalid_argument, "without --in-place");
+    }
     SECTION("a header's LBA without in place") {
         r.header.lba = 1024;
         check_refused(b, r, Errc::invalid_argument, "in-place");
@@ -297,6 +302,20 @@ TEST_CASE("a header is not written over data that has no signature, without forc
     poke(image, GENERATE(0u, 777u, (1u << 20) - 12), "somebody's");
     auto r = b.request(image, "data");
     check_refused(b, r, Errc::refused, "data in LBAs 0-2047");
+    r.force = true;
+    CHECK(b.controller->protect(r));
+}
+
+TEST_CASE("data behind an empty start of the device is not buried without force") {
+    Bench b;
+    const auto image = b.image("disk", 16 * mib);
+    const auto [where, lbas] = GENERATE(table<std::uint64_t, std::string>(
+        {{1u << 20, "2048-4095"}, {(16u << 20) - 12, "30720-32767"}}));
+    poke(image, static_cast<std::streamoff>(where), "somebody's");
+    auto r = b.request(image, "data");
+    if (GENERATE(false, true))
+        r.encrypt = {{"8192-16383", ""}}; // what stays plain would lie elsewhere
+    check_refused(b, r, Errc::refused, "data in LBAs " + lbas);
     r.force = true;
     CHECK(b.controller->protect(r));
 }

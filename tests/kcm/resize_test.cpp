@@ -297,3 +297,34 @@ TEST_CASE("a volume is not cut where its header lies") {
     }
     CHECK(b.controller->resize("data", end));
 }
+
+TEST_CASE("a volume that somebody uses does not shrink unasked") {
+    Bench b;
+    const auto v = protected_volume(b, "0-8191");
+    b.backend->in_use = true;
+    const auto before = b.fingerprint();
+    auto cut = b.controller->resize("data", 16384);
+    REQUIRE_FALSE(cut);
+    INFO(cut.error().reason);
+    CHECK(cut.error().code == Errc::busy);
+    CHECK(cut.error().reason.find("--force") != std::string::npos);
+    CHECK(b.fingerprint() == before);
+    check_of_one_mind(b);
+    fs::resize_file(v->device, 32 * mib * 512);
+    CHECK(b.controller->resize("data", std::nullopt)); // growing harms nobody
+    REQUIRE(b.controller->resize("data", 16384, true));
+    check_of_one_mind(b);
+    b.backend->in_use = false;
+    REQUIRE(b.controller->resize("data", 8192));
+    check_of_one_mind(b);
+}
+
+TEST_CASE("the device's size is written down even where the volume keeps its own") {
+    Bench b;
+    const auto v = protected_volume(b, "0-8191");
+    fs::resize_file(v->device, 32 * mib * 512);
+    REQUIRE(b.controller->resize("data", v->header.size));
+    CHECK(on_medium(v->device).device_lbas == 32 * mib);
+    CHECK(on_medium(v->device).size == v->header.size);
+    check_of_one_mind(b);
+}

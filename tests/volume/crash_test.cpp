@@ -220,6 +220,17 @@ TEST_CASE("an erasure is the old header or none at any instant") {
     }
 }
 
+TEST_CASE("an erasure of the copies alone is the old header or none at any instant") {
+    const auto erase_copies = [](const Location& at) -> Result<void> {
+        auto done = volume::erase_copies(at);
+        return done ? Result<void>() : tl::unexpected<Error>(done.error());
+    };
+    for (const Start& start : starts_with_header()) {
+        crash_everywhere(start, erase_copies, {"old", "not-found"}, "not-found");
+        fail_everywhere(start, erase_copies, {"old", "not-found"});
+    }
+}
+
 TEST_CASE("a restoration is the old header or the restored one at any instant") {
     for (const Start& start : starts_with_header()) {
         crash_everywhere(start, restore_new, {"old", "new"}, "new");

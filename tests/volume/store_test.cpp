@@ -192,6 +192,84 @@ TEST_CASE("erasing zeroes the journal too, and no more than the place") {
     }
 }
 
+TEST_CASE("an erasure leaves another header in the place, and what lies between, as it is") {
+    const Disk disk;
+    const Bytes other = sealed(in_place_header(key())); // for LBA 1024
+    const Bytes mine = sealed(leading_header(key()));
+    Bytes expected(lbas * 512, 0xa5);
+    const auto put = [&](std::size_t byte, const Bytes& bytes) {
+        std::copy(bytes.begin(), bytes.end(), expected.begin() + static_cast<std::ptrdiff_t>(byte));
+    };
+    bool torn = false;
+    SECTION("both copies whole") {
+        put(1024 * 512, other);
+        put(1024 * 512 + 65536, other);
+    }
+    SECTION("one copy is left of the other header") {
+        put(1024 * 512 + 65536, other);
+    }
+    SECTION("one copy of its own is torn") {
+        put(1024 * 512, other);
+        torn = true;
+    }
+    put_bytes(disk.fd.get(), 0, expected);
+    for (const std::size_t byte : {volume::copy_a_byte, volume::copy_b_byte}) {
+        put_bytes(disk.fd.get(), byte, mine);
+        put(byte, Bytes(mine.size()));
+    }
+    if (torn) {
+        put_bytes(disk.fd.get(), volume::copy_b_byte + 1000, {0xff});
+        put(volume::copy_b_byte, Bytes(mine.begin(), mine.end()));
+        put(volume::copy_b_byte + 1000, {0xff});
+        put(volume::copy_b_byte, Bytes(512));
+    }
+    REQUIRE(volume::erase(disk.at(0)).has_value());
+    CHECK(bytes_of(disk.fd.get(), 0, lbas * 512) == expected);
+    refused(volume::read(disk.at(0)), Errc::not_found);
+}
+
+TEST_CASE("a header that begins where another one's second copy lies is not erased with it") {
+    const Disk disk;
+    Header next = in_place_header(key());
+    next.header_lba = volume::copy_b_byte / 512;
+    REQUIRE(volume::write(disk.at(0), leading_header(key()), key()).has_value());
+    put_bytes(disk.fd.get(), volume::copy_b_byte, sealed(next));
+    const Location at = disk.at(next.header_lba);
+    SECTION("its place") {
+        REQUIRE(volume::erase(disk.at(0)).has_value());
+    }
+    SECTION("its copies") {
+        CHECK(volume::erase_copies(disk.at(0)).value());
+        CHECK_FALSE(volume::erase_copies(disk.at(0)).value());
+    }
+    refused(volume::read(disk.at(0)), Errc::not_found);
+    CHECK(volume::read(at)->copy.header.uuid == next.uuid);
+}
+
+TEST_CASE("copies are erased alone, and only those of a header that belongs there") {
+    const Disk disk;
+    put_bytes(disk.fd.get(), 0, Bytes(lbas * 512, 0xa5));
+    const Bytes copy = sealed(in_place_header(key()));
+    Bytes expected = disk.place();
+    SECTION("a header that belongs there") {
+        disk.put(volume::copy_a_byte, copy);
+        disk.put(volume::copy_b_byte, copy);
+        CHECK(volume::erase_copies(disk.at()).value());
+        for (const auto byte : {volume::copy_a_byte, volume::copy_b_byte})
+            std::fill_n(expected.begin() + static_cast<std::ptrdiff_t>(byte), copy.size(), 0);
+    }
+    SECTION("one of a partition") {
+        disk.put(volume::copy_a_byte, sealed(leading_header(key())));
+        disk.put(volume::copy_b_byte, sealed(leading_header(key())));
+        expected = disk.place();
+        CHECK_FALSE(volume::erase_copies(disk.at()).value());
+    }
+    SECTION("none") {
+        CHECK_FALSE(volume::erase_copies(disk.at()).value());
+    }
+    CHECK(disk.place() == expected);
+}
+
 TEST_CASE("a header file grows with what is written and shrinks for no erasure") {
     const Directory directory;
     const Fd fd = make_image(directory.path("header"), 0);

@@ -152,6 +152,7 @@ Action resize(CLI::App& app, Session& session) {
     named_argument(app, session, "name", "name", "Name of the volume")->required();
     number_option(app, session, "--size", "size", "LBAS",
                   "New length in 512-byte LBAs; without it, all there is");
+    flag_option(app, session, "--force", "force", "Shrink it even while it is in use");
     return [&session] { return session.answer("Resize", print_volume_line); };
 }
 
