@@ -152,6 +152,20 @@ class Bench:
         layers = {**self.layers, **replaced}
         return sh("g++", *map(str, objects), *map(str, layers.values()), "-o", str(target))
 
+    def fails(self, replaced, folder, cases):
+        """The test that fails with these objects, or None."""
+        for test, arguments in (("layers_test", []), ("layers_property", ["--cases", str(cases)])):
+            program = folder / test
+            run = self.link(program, replaced, test == "layers_property")
+            if run.returncode:
+                return "NOT APPLIED: " + run.stdout.strip().split("\n")[-1]
+            try:
+                if sh(str(program), *arguments, timeout=300).returncode:
+                    return test
+            except subprocess.TimeoutExpired:
+                return test
+        return None
+
 
 def caught_by(bench, fault, cases):
     """The name of the test that noticed, None, or a sentence on why the fault is no fault."""
@@ -167,18 +181,9 @@ def caught_by(bench, fault, cases):
     run = bench.compile(source, made, folder)
     if run.returncode:
         return "NOT APPLIED: " + run.stdout.split("error:")[-1].strip().split("\n")[0]
-    for test, arguments in (("layers_test", []), ("layers_property", ["--cases", str(cases)])):
-        program = folder / test
-        run = bench.link(program, {file: made}, test == "layers_property")
-        if run.returncode:
-            return "NOT APPLIED: it does not link"
-        try:
-            if sh(str(program), *arguments, timeout=300).returncode:
-                return test
-        except subprocess.TimeoutExpired:
-            return test
+    found = bench.fails({file: made}, folder, cases)
     shutil.rmtree(folder)
-    return None
+    return found
 
 
 def main():
@@ -190,6 +195,8 @@ def main():
     missed = 0
     with tempfile.TemporaryDirectory(prefix="dek-mutate-") as work:
         bench = Bench(pathlib.Path(work), options.jobs)
+        if (broken := bench.fails({}, bench.work, options.cases)) is not None:
+            sys.exit(f"without any fault {broken} fails")
         faults = [f for f in FAULTS if options.only in (None, f[0])]
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
             for fault, found in zip(faults, pool.map(lambda f: caught_by(bench, f, options.cases), faults)):

@@ -22,7 +22,10 @@ Errc errc_of(dek_status status) {
         return Errc::exists;
     case DEK_INVALID_HW_STATE:
         return Errc::io;
-    case DEK_UNKNOWN_ENDPOINT:
+    case DEK_UNKNOWN_ENDPOINT: // it began a new life since the handshake
+        return Errc::unavailable;
+    case DEK_UNKNOWN_HANDLE:
+        return Errc::not_found;
     case DEK_NOT_CAPABLE:
     case DEK_BAD_VERSION:
         return Errc::unsupported;
@@ -106,7 +109,9 @@ Result<std::vector<Held>> Initiator::associate(const LunMap& map, const Keying& 
 
 Result<void> Initiator::clear_leftovers() {
     while (!leftovers_.empty()) {
-        if (auto r = disassociate(leftovers_.back()); !r)
+        const auto r = disassociate(leftovers_.back());
+        // A new life holds nothing of the old one.
+        if (!r && r.error().code != Errc::not_found && r.error().code != Errc::unavailable)
             return r;
         leftovers_.pop_back();
     }
