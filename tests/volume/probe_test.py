@@ -73,9 +73,9 @@ class Probe(unittest.TestCase):
 
     def test_nothing_found_is_a_status_of_its_own(self):
         for contents in (b"", b"\xa5" * 1000000):
-            code, out, err = run(self.image("blank", contents))
-            self.assertEqual((code, out, err), (4, "", ""))
-        self.assertEqual(run("--export", self.image("blank"))[:2], (4, ""))
+            image = self.image("blank", contents)
+            self.assertEqual(run(image), (4, "", f"dek-probe: nothing of dekstack on {image}\n"))
+        self.assertEqual(run("--export", self.image("blank")), (4, "", ""))
         self.assertEqual(json.loads(run("--json", self.image("blank"))[1])["headers"], [])
         self.assertEqual(run(self.image("tiny", size=700))[0], 4)
         self.assertEqual(run(self.image("empty", size=0))[0], 4)
