@@ -119,7 +119,7 @@ class Bench:
         self.includes = [f"-I{ROOT}/{p}" for p in ("libdekproto/include", "kernel-shim/core", "tests/layers", "daemon")]
         self.layers = {p.name: self.object_of(p) for p in LAYERS.glob("*.cpp")}
         rest = [ROOT / "tests/catch_main.cpp", *TESTS.glob("*.cpp"), *(ROOT / "libdekproto/src").glob("*.c"),
-                ROOT / "libdekproto/src/block.cpp", ROOT / "libdekproto/src/lunmap.cpp",
+                ROOT / "libdekproto/src/block.cpp", ROOT / "libdekproto/src/lunmap.cpp", ROOT / "libdekproto/src/ranges.cpp",
                 *(ROOT / "kernel-shim/core").glob("*.c"), ROOT / "daemon/base/result.cpp"]
         self.rest = {p: self.object_of(p) for p in rest}
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -158,7 +158,7 @@ class Bench:
             program = folder / test
             run = self.link(program, replaced, test == "layers_property")
             if run.returncode:
-                return "NOT APPLIED: " + run.stdout.strip().split("\n")[-1]
+                return "NOT APPLIED: " + run.stdout
             try:
                 if sh(str(program), *arguments, timeout=300).returncode:
                     return test

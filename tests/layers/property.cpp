@@ -94,7 +94,9 @@ bool Case::judge(const LunMap& map) {
     const bool endpoints = decision.who == Encryptor::endpoints;
     demand(!able.capable || endpoints, "capable, and refused: " + decision.why);
     demand(able.capable || !endpoints || able.stripes_twice, "not capable, and accepted");
-    demand(endpoints || decision.why.find("; dm-crypt") == std::string::npos, "no reason");
+    const auto stands = [](const Finding& f) { return f.role == Role::in_the_way; };
+    demand(endpoints != std::any_of(decision.account.begin(), decision.account.end(), stands),
+           "what is in the way, and whether something is, do not agree");
     check_maps(decision, map);
     return endpoints;
 }
@@ -388,7 +390,10 @@ void Case::update() {
         map_ = next;
         key_ = std::move(key);
         tally_.updated++;
-        return check(map_, key_->number(), true, "updated");
+        if (!lost)
+            return check(map_, key_->number(), true, "updated");
+        begin_anew(); // a leg may have been left out with an association nobody knows of
+        return refresh_all("updated and begun anew");
     }
     tally_.updates_refused += able && !faulty && keying.blob;
     demand(!able || faulty || !keying.blob, "update refused: " + done.error().reason);
