@@ -40,8 +40,8 @@ Result<void> Controller::check_detached(const Device& device, const std::optiona
             return clear_away(*attached);
     }
     if (attached->identity != device.identity())
-        return fail(Errc::busy, device.path + " holds a header of volume " + attached->name +
-                                    " (" + volume::uuid_text(attached->header.uuid) +
+        return fail(Errc::busy, device.path + " holds a header of volume " + attached->name + " (" +
+                                    volume::uuid_text(attached->header.uuid) +
                                     "), which is attached from " + attached->device +
                                     ": it is a copy of that, or another way to it; dekctl detach " +
                                     attached->name + " first");
@@ -69,7 +69,9 @@ Result<void> Controller::detach(const std::string& name, std::chrono::millisecon
     if (!found)
         return fail(Errc::not_found, "no volume named " + name + " is attached");
     const Volume v = *found;
-    unlink(name); // before its number may be somebody else's
+    if (auto r = site(v).shim->version(); !r && r.error().code == Errc::timeout)
+        return tl::unexpected(r.error()); // its block device would not let go either
+    unlink(name);                         // before its number may be somebody else's
     if (auto r = site(v).backend->conceal(v.node(), patience); !r) {
         keep_attached(v);
         return fail(r.error().code, "volume " + name + " stays attached: " + r.error().reason);

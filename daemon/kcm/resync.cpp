@@ -252,7 +252,8 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
     auto endpoints = at.shim->list();
     if (!endpoints) {
         shim_gone(at.kind);
-        return false; // the watch tells when it is back
+        // The watch tells when it is back, but not when one goes on that stood still.
+        return endpoints.error().code == Errc::timeout;
     }
     for (const auto& endpoint : *endpoints) {
         bool ours = false;

@@ -69,16 +69,21 @@ sd_event* new_loop() {
 }
 
 // The kernel's is there or not; the userspace one may be restarting.
-Shims shims_of(const Options& options, std::chrono::milliseconds patience) {
+// `deadline`: for the answer of one that is there.
+Shims shims_of(const Options& options, std::chrono::milliseconds patience,
+               std::chrono::milliseconds deadline) {
     std::vector<ShimSite> sites;
-    sites.push_back({"kernel",
-                     std::make_unique<Shim>(std::make_unique<ControlFile>(options.kernel_control,
-                                                                          ControlFile::kernel_hint),
-                                            std::chrono::milliseconds(0)),
-                     std::make_unique<KernelVolumes>()});
+    sites.push_back(
+        {"kernel",
+         std::make_unique<Shim>(std::make_unique<ControlFile>(options.kernel_control,
+                                                              ControlFile::kernel_hint, deadline),
+                                std::chrono::milliseconds(0)),
+         std::make_unique<KernelVolumes>()});
     sites.push_back(
         {"fuse",
-         std::make_unique<Shim>(std::make_unique<ControlFile>(options.control_file()), patience),
+         std::make_unique<Shim>(std::make_unique<ControlFile>(options.control_file(),
+                                                              ControlFile::fuse_hint, deadline),
+                                patience),
          std::make_unique<FuseVolumes>(options.shim_path(), options.recover)});
     return Shims(std::move(sites));
 }
@@ -128,12 +133,13 @@ Server::Impl::Impl(Options o) : options(std::move(o)) {
     keys = std::make_shared<KeyService>(
         make_seat_provider(seat),
         KeyLimits{options.cache_lifetime, options.cache_keys, options.provider_timeout});
-    inquiry_shims = std::make_unique<Shims>(shims_of(options, std::chrono::milliseconds(500)));
+    inquiry_shims = std::make_unique<Shims>(
+        shims_of(options, std::chrono::milliseconds(500), std::chrono::seconds(2)));
     ControllerParts parts{options,
                           seat,
                           keys,
                           registry,
-                          shims_of(options, std::chrono::seconds(5)),
+                          shims_of(options, std::chrono::seconds(5), std::chrono::seconds(60)),
                           [this](json event) { announce(std::move(event)); }};
     controller = std::make_unique<Controller>(std::move(parts));
     inquiry_context = {nullptr,

@@ -54,15 +54,6 @@ T addressed(const Uuid& uuid) {
 
 } // namespace
 
-int ControlFile::connect() {
-    fd_ = Fd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
-    return fd_ ? 0 : errno;
-}
-
-int ControlFile::call(unsigned long request, void* argument) {
-    return ::ioctl(fd_.get(), request, argument) < 0 ? errno : 0;
-}
-
 Shim::Shim(std::unique_ptr<ShimTransport> transport, milliseconds patience)
     : transport_(std::move(transport)), patience_(patience) {}
 
@@ -76,7 +67,7 @@ int Shim::connected() {
 
 int Shim::call_once(unsigned long request, void* argument) {
     if (const int error = connected())
-        return error == EACCES || error == EPERM ? error : ENOTCONN;
+        return error == EACCES || error == EPERM || error == ETIMEDOUT ? error : ENOTCONN;
     const int error = transport_->call(request, argument);
     if (is_gone(error))
         connected_ = false;
@@ -100,7 +91,10 @@ int Shim::call_patiently(unsigned long request, void* argument) {
     }
 }
 
-tl::unexpected<Error> Shim::no_answer(const std::string& what) const {
+tl::unexpected<Error> Shim::no_answer(const std::string& what, int error) const {
+    if (error == ETIMEDOUT)
+        return fail(Errc::timeout, what + ": the shim stands still: it is there, but has not "
+                                          "answered in time");
     return fail(Errc::unavailable,
                 what + ": the shim does not answer (" + transport_->hint() + ")");
 }
@@ -111,8 +105,8 @@ Result<void> Shim::call(unsigned long request, void* argument, const std::string
         return {};
     if (error == ENOTTY)
         return fail(Errc::unsupported, what + ": this shim does not have the call");
-    if (error == ENOTCONN)
-        return no_answer(what);
+    if (error == ENOTCONN || error == ETIMEDOUT)
+        return no_answer(what, error);
     return fail_errno(error, what);
 }
 
@@ -160,8 +154,8 @@ Result<void> Shim::map_page(dek_ioc_map& page) {
     while (error == EAGAIN && busy.wait())
         error = call_patiently(DEK_IOC_MAP, &page);
     const std::string what = "giving the shim the map of the volume";
-    if (error == ENOTCONN)
-        return no_answer(what);
+    if (error == ENOTCONN || error == ETIMEDOUT)
+        return no_answer(what, error);
     return error == 0 ? Result<void>() : fail_errno(error, what);
 }
 

@@ -32,22 +32,33 @@ class ShimTransport {
     static constexpr const char* kernel_hint = "is dm-dek loaded? modprobe dm-dek";
 };
 
+// A call that is not answered within `deadline` is given up (ETIMEDOUT), and whatever is called
+// until its answer comes after all; what it does then is done.
 class ControlFile : public ShimTransport {
   public:
-    explicit ControlFile(std::string path, const char* hint = fuse_hint)
-        : path_(std::move(path)), hint_(hint) {}
+    explicit ControlFile(std::string path, const char* hint = fuse_hint,
+                         std::chrono::milliseconds deadline = std::chrono::seconds(60));
+    ~ControlFile() override;
+    ControlFile(const ControlFile&) = delete;
+    ControlFile& operator=(const ControlFile&) = delete;
     int connect() override;
     int call(unsigned long request, void* argument) override;
     const char* hint() const override { return hint_; }
 
   private:
+    struct Caller;
+    Caller* caller();
+    int in_time(std::function<int()> job);
+
     std::string path_;
     const char* hint_;
-    Fd fd_;
+    std::chrono::milliseconds deadline_;
+    std::shared_ptr<Caller> caller_;
 };
 
 // Each call connects when it has to, and once more when the shim has gone in between (a restarted
-// one takes a moment): calls fail with Errc::unavailable when none answers within `patience`. A
+// one takes a moment): calls fail with Errc::unavailable when none answers within `patience`, and
+// with Errc::timeout when there is one that stands still. A
 // restarted shim has new endpoints: whoever needs several calls to mean the same life compares
 // life(). Not thread-safe: each thread has its own.
 class Shim {
@@ -86,7 +97,7 @@ class Shim {
                        void* argument); // 0 or errno; ENOTCONN: nobody answers
     // `what` begins the sentence of a failure.
     Result<void> call(unsigned long request, void* argument, const std::string& what);
-    tl::unexpected<Error> no_answer(const std::string& what) const;
+    tl::unexpected<Error> no_answer(const std::string& what, int error) const;
     Result<void> map_page(dek_ioc_map& page);
 
     std::unique_ptr<ShimTransport> transport_;
