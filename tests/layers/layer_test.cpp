@@ -421,8 +421,38 @@ TEST_CASE("a key wrapped for one endpoint does not go through a layer", "[layers
 TEST_CASE("ranges beyond a layer's end are its own to refuse", "[layers]") {
     Rig rig(two_segments());
     rig.begin(both);
-    CHECK(rig.kcm.query(map_of({{990, 20}})).error().code == dek::Errc::invalid_argument);
+    const auto beyond = rig.kcm.query(map_of({{990, 20}}));
+    REQUIRE_FALSE(beyond);
+    CHECK(beyond.error().code == dek::Errc::invalid_argument);
+    CHECK(beyond.error().reason.find("linear v has 1000 LBAs") != std::string::npos);
     CHECK(rig.kcm.query(map_of({{999, 1}})));
+}
+
+TEST_CASE("a refresh with another map is none", "[layers]") {
+    Rig rig(two_segments());
+    rig.begin(both);
+    const auto held = rig.kcm.associate(both, rig.keying());
+    REQUIRE(held);
+    for (const auto& map : {map_of({{10, 20}}), map_of({{10, 20}, {600, 30}})}) {
+        const auto other = rig.kcm.refresh({held->front().handle, map}, rig.keying());
+        REQUIRE_FALSE(other);
+        CHECK(other.error().code == dek::Errc::exists);
+    }
+    CHECK(rig.verdict("b", 300) == DEK_CRYPT);
+    CHECK(rig.verdict("b", 325) == DEK_PASS);
+}
+
+TEST_CASE("associations on different paths must not overlap either", "[layers]") {
+    Rig rig(two_paths());
+    rig.begin(both);
+    rig.endpoints["b"].ready = DEK_NOT_CAPABLE;
+    REQUIRE(rig.kcm.associate(both, rig.keying())); // on a alone
+    std::swap(rig.endpoints["a"].ready, rig.endpoints["b"].ready);
+    const Key other(2);
+    const auto second = rig.kcm.associate(map_of({{20, 5}}), other.keying(geometry));
+    REQUIRE_FALSE(second);
+    CHECK(second.error().code == dek::Errc::invalid_argument);
+    CHECK(rig.verdict("b", 20) == DEK_FENCED);
 }
 
 TEST_CASE("a volume grows with its layers by an Update", "[layers]") {

@@ -393,6 +393,8 @@ void Case::update() {
         if (!lost)
             return check(map_, key_->number(), true, "updated");
         begin_anew(); // a leg may have been left out with an association nobody knows of
+        if (stack_[stack_.top].leaf())
+            return held_.clear();
         return refresh_all("updated and begun anew");
     }
     tally_.updates_refused += able && !faulty && keying.blob;
