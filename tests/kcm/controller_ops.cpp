@@ -93,6 +93,11 @@ int operate(kcmtest::Bench& b, const std::string& what) {
         return told(b.controller->erase({image(b), {}, true, false}));
     if (what == "restore" || what == "recover")
         return restore(b);
+    if (what == "replace") {
+        auto r = b.request(image(b), "data");
+        r.in_place = r.force = true;
+        return told(b.controller->protect(r));
+    }
     if (what == "key")
         return told(b.keys->create("made", 512, {}));
     return complain("no such operation");
@@ -125,6 +130,22 @@ int answer(bool is_new) {
     return 0;
 }
 
+// One header over another one's volume: whatever is found can be attached, and something is.
+int check_replaced(kcmtest::Bench& b) {
+    bool is_new = false;
+    auto device = open_device(image(b), Access::read);
+    const auto found = probe_headers(*device);
+    for (const auto& [lba, header] : found) {
+        auto v = b.controller->attach({image(b), {lba, ""}, false, ShimChoice::automatic, ""});
+        if (!v)
+            return told(v);
+        if (auto done = b.controller->detach("data", patience); !done)
+            return told(done);
+        is_new = is_new || lba != 0;
+    }
+    return found.empty() ? complain("both headers are lost") : answer(is_new);
+}
+
 int check(kcmtest::Bench& b, const std::string& what) {
     if (check_settled(b) != 0)
         return 1;
@@ -132,6 +153,8 @@ int check(kcmtest::Bench& b, const std::string& what) {
         auto infos = b.keys->list();
         return infos ? answer(!infos->empty()) : told(infos);
     }
+    if (what == "replace")
+        return check_replaced(b);
     const bool recorded = !b.registry->all().empty();
     bool there = false;
     if (check_header(b, there) != 0)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 MOMENTS = ["before", "torn", "after"]
-OPERATIONS = ["protect", "attach", "erase", "restore", "recover", "resize", "key"]
+OPERATIONS = ["protect", "attach", "erase", "restore", "recover", "resize", "replace", "key"]
 
 
 class Bench:
