@@ -279,6 +279,21 @@ TEST_CASE("an Update that fails in part is fenced, then restored", "[layers]") {
     CHECK(rig.endpoints["b"].verdicts(true)[335].key == 2);
 }
 
+TEST_CASE("an Update whose answer is lost counts as carried out until it is undone", "[layers]") {
+    Rig rig(two_segments());
+    rig.begin(both);
+    auto held = rig.kcm.associate(both, rig.keying());
+    REQUIRE(held);
+    const Key next(2);
+    rig.endpoints["b"].commands_left = 0;
+    rig.endpoints["b"].lose_answers = true;
+    CHECK_FALSE(rig.kcm.update(held->front(), both, rig.keying(), next.keying(geometry)));
+    rig.endpoints["b"].commands_left = -1;
+    REQUIRE(rig.kcm.refresh(held->front(), rig.keying()));
+    CHECK(rig.endpoints["a"].verdicts(true)[110].key == 1);
+    CHECK(rig.endpoints["b"].verdicts(true)[300].key == 1);
+}
+
 TEST_CASE("an Update without a key takes back what it did by itself", "[layers]") {
     Rig rig(two_segments());
     const LunMap more = map_of({{10, 40}, {600, 40}});

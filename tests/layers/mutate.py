@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Breaks the layers in one small way after the other and expects their tests to notice.
 
-    mutate.py [--cases N] [--jobs N] [--only NAME]
+    mutate.py [--cases N] [--jobs N] [--only NAME ...]
 
 Each fault is a substitution in a copy of daemon/kcm/layers, which is compiled (only what it touches) and linked with
 the unit tests and the property test. A fault is caught when one of them fails. Exit 0: all were.
@@ -190,14 +190,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=20000, help="of the property test, for what the unit tests miss")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", help="one fault, by its name")
+    parser.add_argument("--only", nargs="*", help="these faults alone, by their names")
     options = parser.parse_args()
     missed = 0
     with tempfile.TemporaryDirectory(prefix="dek-mutate-") as work:
         bench = Bench(pathlib.Path(work), options.jobs)
         if (broken := bench.fails({}, bench.work, options.cases)) is not None:
             sys.exit(f"without any fault {broken} fails")
-        faults = [f for f in FAULTS if options.only in (None, f[0])]
+        faults = [f for f in FAULTS if not options.only or f[0] in options.only]
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
             for fault, found in zip(faults, pool.map(lambda f: caught_by(bench, f, options.cases), faults)):
                 bad = found is None or found.startswith("NOT APPLIED")
