@@ -5,6 +5,7 @@
 #include "bench.h"
 #include "kcm/layers/decision.h"
 #include "kcm/layers/merge.h"
+#include "kcm/layers/parts.h"
 
 using namespace bench;
 
@@ -468,6 +469,38 @@ TEST_CASE("associations on different paths must not overlap either", "[layers]")
     REQUIRE_FALSE(second);
     CHECK(second.error().code == dek::Errc::invalid_argument);
     CHECK(rig.verdict("b", 20) == DEK_FENCED);
+}
+
+TEST_CASE("a path that is left out must have nothing left beneath it", "[layers]") {
+    dek_geometry g4k = geometry;
+    g4k.data_unit = 4096;
+    const auto e = [](const char* name) { return leaf(name, Kind::endpoint, 144, 4096); };
+    // A Query finds nothing wrong with stripes over stripes.
+    Rig rig(stack_of({e("a"), e("b"), e("c"), e("d"), e("f"), striped("t", 8, 32, {on(3), on(4)}),
+                      striped("s", 16, 64, {on(2), on(5)}), linear("v", {{1, 0, 64}, {6, 0, 64}}),
+                      multipath("m", 128, {on(0), on(7)})}));
+    const LunMap map = map_of({{0, 128}});
+    REQUIRE(rig.kcm.handshake());
+    rig.endpoints["b"].commands_left = 2; // Query and Associate, and no Disassociate
+    CHECK_FALSE(rig.kcm.associate(map, rig.key.keying(g4k)));
+    CHECK(rig.endpoints["a"].associations().empty());
+    rig.endpoints["b"].commands_left = -1;
+    CHECK(rig.kcm.associate(map, rig.key.keying(g4k)));
+    CHECK(rig.endpoints["a"].associations().size() == 1);
+    CHECK(rig.endpoints["b"].associations().empty());
+}
+
+TEST_CASE("what is held stays where it is until it is let go", "[layers]") {
+    const Part first{0, geometry, map_of({{0, 1}}), 7, 1};
+    const Part second{0, geometry, map_of({{10, 90}}), 8, 1};
+    const Part wanted{0, geometry, map_of({{0, 1}, {10, 1}, {20, 1}, {30, 1}}), 0, 0};
+    const auto plan = plan_parts({first, second}, {wanted}, 2);
+    REQUIRE(plan.next.size() == 3);
+    CHECK(plan.next[0].part.map == map_of({{0, 1}})); // not 30, which is the second's still
+    CHECK(plan.next[1].part.map == map_of({{10, 1}, {20, 1}}));
+    CHECK(plan.next[2].part.map == map_of({{30, 1}}));
+    CHECK_FALSE(plan.next[2].was);
+    CHECK(plan_parts({first, second}, {}, 2).surplus.size() == 2);
 }
 
 TEST_CASE("a volume grows with its layers by an Update", "[layers]") {

@@ -91,8 +91,7 @@ FAULTS = [
     ("surplus-kept", "layer_change.cpp", "    for (const auto i : plan.surplus) {", "    for (const auto i : {0}) {\n        break;"),
     ("orphans-hidden", "layer_change.cpp", "            status = DEK_INVALID_HW_STATE;\n    }", "            ;\n    }"),
     ("parts-not-split", "parts.cpp", "const auto n = std::min(ranges.size(), capacity);",
-     "const auto n = std::min<std::size_t>(ranges.size(), 60);\n    if (ranges.size() > 60)\n        "
-     "return LunMap::from({ranges.begin(), ranges.begin() + 59}).value();"),
+     "const auto n = ranges.size() + 0 * capacity;"),
     ("held-elsewhere-taken", "parts.cpp", "LunMap fresh = rest.subtract(taken);", "LunMap fresh = rest;"),
     ("worst-last", "merge.cpp", "worst_first[i < j ? i : j]", "worst_first[i < j ? j : i]"),
     ("covered-with-open-path", "decision.cpp", "!steering.legs.empty() && !open", "!steering.legs.empty()"),
