@@ -88,9 +88,9 @@ void Bench::restart(const Wrap& wrap) {
     backend = its_backend.get();
     std::vector<ShimSite> sites;
     sites.push_back({"kernel", // which is not there
-                     std::make_unique<Shim>(
-                         std::make_unique<ControlFile>(folder / "control", ControlFile::kernel_hint),
-                         std::chrono::milliseconds(0)),
+                     std::make_unique<Shim>(std::make_unique<ControlFile>(folder / "control",
+                                                                          ControlFile::kernel_hint),
+                                            std::chrono::milliseconds(0)),
                      std::make_unique<KernelVolumes>()});
     sites.push_back({"fuse",
                      std::make_unique<Shim>(std::make_unique<CoreTransport>(shim),
