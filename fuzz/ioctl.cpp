@@ -30,7 +30,7 @@ class World : public Host {
             return EINVAL;
         dek_ioc_volume checked = config;
         checked.name[DEK_NAME_SIZE - 1] = checked.device[DEK_PATH_SIZE - 1] = 0;
-        out = make_volume(0, checked, false, engine_ops(), 0);
+        out = make_volume(0, checked, {}, false, engine_ops(), 0);
         return out ? 0 : EINVAL;
     }
     int remove(Volume&) override { return busy ? EBUSY : 0; }
