@@ -142,6 +142,7 @@ job_vm() {
 
 job_mutants() {
     setup build run test vm || return
+    run_vm layers-mutants tests/layers/mutants.py
     build build all && run_vm mutants tests/vm/mutants.py -b build
 }
 

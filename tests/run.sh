@@ -10,7 +10,7 @@
 #   fresh    a bare Debian 12 root: the README's first command and `quick`, as written
 #   vm       the kernel shim in virtual machines, on Linux 6.1 and 6.12 (as part of all, the longest suites on 6.12 only)
 #   debug    the kernel shim's suites on a debug kernel, which is built once (not part of all)
-#   mutants  faults put into the kernel shim: the suites must notice each (not part of all)
+#   mutants  faults put into the layers and the kernel shim: their tests must notice each (not part of all)
 #   bench    every benchmark, with its figures and goals (not part of all)
 #   soak     full sizes: 500 kills, an hour of fuzzing (not part of all)
 set -uo pipefail

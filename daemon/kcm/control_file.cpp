@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls to a control file that nobody waits for longer than a deadline: a shim that stands still
 // keeps its callers in the kernel, where no signal reaches them.
+#include "kcm/control_file.h"
+
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
@@ -13,7 +15,6 @@
 #include <sys/ioctl.h>
 
 #include "base/secret.h"
-#include "kcm/shim.h"
 
 namespace dek::kcm {
 

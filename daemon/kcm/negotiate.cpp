@@ -5,31 +5,11 @@
 #include <cstring>
 #include <map>
 
-#include "kcm/layers.h"
+#include "kcm/device_lbas.h"
+#include "kcm/protocol_error.h"
 
 namespace dek::kcm {
 namespace {
-
-Errc errc_of(dek_status status) {
-    switch (status) {
-    case DEK_BUSY:
-        return Errc::busy;
-    case DEK_NO_MEMORY:
-    case DEK_ASSOCIATION_OVERFLOW:
-        return Errc::no_space;
-    case DEK_UNKNOWN_ENDPOINT: // it began a new life since the handshake
-        return Errc::unavailable;
-    case DEK_NOT_CAPABLE:
-        return Errc::unsupported;
-    case DEK_INVALID_RANGE:
-    case DEK_INVALID_KEY:
-        return Errc::invalid_argument;
-    case DEK_INVALID_HW_STATE:
-        return Errc::io;
-    default:
-        return Errc::internal;
-    }
-}
 
 tl::unexpected<Error> fail_status(dek_status status, const std::string& what) {
     return fail(errc_of(status), what + ": the endpoint answers " + dek_status_text(status));

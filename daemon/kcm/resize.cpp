@@ -2,7 +2,7 @@
 // A volume takes over its device's new size, or part of it.
 #include "base/log.h"
 #include "kcm/controller.h"
-#include "kcm/layers.h"
+#include "kcm/device_lbas.h"
 
 namespace dek::kcm {
 namespace {

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "kcm/bus.h"
+#include "kcm/control_file.h"
 #include "kcm/events.h"
 #include "kcm/fuse_volume.h"
 #include "kcm/kernel_volume.h"

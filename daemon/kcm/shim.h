@@ -32,30 +32,6 @@ class ShimTransport {
     static constexpr const char* kernel_hint = "is dm-dek loaded? modprobe dm-dek";
 };
 
-// A call that is not answered within `deadline` is given up (ETIMEDOUT), and whatever is called
-// until its answer comes after all; what it does then is done.
-class ControlFile : public ShimTransport {
-  public:
-    explicit ControlFile(std::string path, const char* hint = fuse_hint,
-                         std::chrono::milliseconds deadline = std::chrono::seconds(60));
-    ~ControlFile() override;
-    ControlFile(const ControlFile&) = delete;
-    ControlFile& operator=(const ControlFile&) = delete;
-    int connect() override;
-    int call(unsigned long request, void* argument) override;
-    const char* hint() const override { return hint_; }
-
-  private:
-    struct Caller;
-    Caller* caller();
-    int in_time(std::function<int()> job);
-
-    std::string path_;
-    const char* hint_;
-    std::chrono::milliseconds deadline_;
-    std::shared_ptr<Caller> caller_;
-};
-
 // Each call connects when it has to, and once more when the shim has gone in between (a restarted
 // one takes a moment): calls fail with Errc::unavailable when none answers within `patience`, and
 // with Errc::timeout when there is one that stands still. A

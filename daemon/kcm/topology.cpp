@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "kcm/layers.h"
+#include "kcm/device_lbas.h"
 #include "kcm/status.h"
 
 namespace dek::kcm {

@@ -533,7 +533,7 @@ void dek_io_suspend(struct dek_object *o, bool noflush)
 	if (noflush)
 		stop_waiting(o, DEK_PUSHED_BACK);
 	else
-		queue_delayed_work(o->crypt_queue, &o->give_up, READ_ONCE(suspend_patience) * HZ);
+		queue_delayed_work(o->crypt_queue, &o->give_up, (unsigned long)READ_ONCE(suspend_patience) * HZ);
 }
 
 void dek_io_may_wait(struct dek_object *o)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench.h"
 
+#include "kcm/control_file.h"
 #include "kcm/kernel_volume.h"
 
 #include <cstdlib>

@@ -5,7 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include "core_shim.h"
-#include "kcm/layers.h"
+#include "kcm/device_lbas.h"
 #include "kcm/negotiate.h"
 
 using namespace dek;

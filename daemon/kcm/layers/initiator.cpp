@@ -1,40 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kcm/layers/initiator.h"
 
-#include <new>
-
-#include <sys/random.h>
+#include "base/secret.h"
+#include "kcm/protocol_error.h"
 
 namespace dek::kcm::layers {
-namespace {
-
-Errc errc_of(dek_status status) {
-    switch (status) {
-    case DEK_BUSY:
-        return Errc::busy;
-    case DEK_NO_MEMORY:
-    case DEK_ASSOCIATION_OVERFLOW:
-        return Errc::no_space;
-    case DEK_INVALID_RANGE:
-    case DEK_INVALID_KEY:
-        return Errc::invalid_argument;
-    case DEK_ASSOCIATION_EXISTS:
-        return Errc::exists;
-    case DEK_INVALID_HW_STATE:
-        return Errc::io;
-    case DEK_UNKNOWN_ENDPOINT: // it began a new life since the handshake
-        return Errc::unavailable;
-    case DEK_UNKNOWN_HANDLE:
-        return Errc::not_found;
-    case DEK_NOT_CAPABLE:
-    case DEK_BAD_VERSION:
-        return Errc::unsupported;
-    default:
-        return Errc::internal;
-    }
-}
-
-} // namespace
 
 // The association's handle in the answer (0 where there is none).
 Result<std::uint64_t> Initiator::exchange(CommandBlock::Built command, const std::string& what) {
@@ -53,11 +23,9 @@ Result<std::uint64_t> Initiator::exchange(CommandBlock::Built command, const std
 }
 
 Result<void> Initiator::handshake() {
-    std::array<std::uint8_t, DEK_RANDOM1_SIZE + DEK_RANDOM2_SIZE> random;
-    for (std::size_t at = 0; at < random.size(); at += 256)
-        if (getrandom(&random[at], 256, 0) != 256)
-            throw std::bad_alloc();
-    const auto command = CommandBlock::handshake(class_name_, random, ++controller_handle_);
+    const auto random = Secret::random(DEK_RANDOM1_SIZE + DEK_RANDOM2_SIZE);
+    const auto command =
+        CommandBlock::handshake(class_name_, random.bytes().first<768>(), ++controller_handle_);
     if (!command)
         return fail(Errc::invalid_argument, "a class name of endpoints is too long");
     CommandBlock response(static_cast<const CommandBlock&>(*command).bytes());

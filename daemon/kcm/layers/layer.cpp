@@ -4,24 +4,18 @@
 
 #include <algorithm>
 #include <array>
-#include <new>
+#include <cstring>
 
-#include <sys/random.h>
-
+#include "base/secret.h"
 #include "kcm/layers/merge.h"
 
 namespace dek::kcm::layers {
 namespace {
 
-void fill_random(void* out, std::size_t n) {
-    if (getrandom(out, n, 0) != static_cast<ssize_t>(n)) // up to 256 bytes and more at one go
-        throw std::bad_alloc();
-}
-
 std::uint64_t random_id() {
     std::uint64_t id = 0;
     while (id == 0)
-        fill_random(&id, sizeof id);
+        std::memcpy(&id, Secret::random(sizeof id).bytes().data(), sizeof id);
     return id;
 }
 
@@ -94,11 +88,9 @@ dek_status Layer::exchange(std::size_t child, std::uint64_t* handle) {
 
 // A handshake of the layer's own, with a device that it does not know yet.
 bool Layer::greet(View& view, std::size_t child) {
-    std::array<std::uint8_t, DEK_RANDOM1_SIZE + DEK_RANDOM2_SIZE> random;
-    for (std::size_t at = 0; at < random.size(); at += 256)
-        fill_random(&random[at], 256);
+    const auto random = Secret::random(DEK_RANDOM1_SIZE + DEK_RANDOM2_SIZE);
     dek_block_begin(saved_.data(), DEK_OP_HANDSHAKE, 0, next_controller_handle());
-    dek_block_handshake(saved_.data(), view.class_name.c_str(), random.data());
+    dek_block_handshake(saved_.data(), view.class_name.c_str(), random.bytes().data());
     dek_block_seal(saved_.data());
     std::copy_n(saved_.data(), DEK_BLOCK_SIZE, scratch_.data());
     shared_->nodes[child]->answer(scratch_.bytes());

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Breaks the layers in one small way after the other and expects their tests to notice.
 
-    mutate.py [--cases N] [--jobs N] [--only NAME ...]
+    mutants.py [--cases N] [--jobs N] [--only NAME ...]
 
 Each fault is a substitution in a copy of daemon/kcm/layers, which is compiled (only what it touches) and linked with
 the unit tests and the property test. A fault is caught when one of them fails. Exit 0: all were.
@@ -192,7 +192,7 @@ def main():
     parser.add_argument("--only", nargs="*", help="these faults alone, by their names")
     options = parser.parse_args()
     missed = 0
-    with tempfile.TemporaryDirectory(prefix="dek-mutate-") as work:
+    with tempfile.TemporaryDirectory(prefix="dek-mutants-") as work:
         bench = Bench(pathlib.Path(work), options.jobs)
         if (broken := bench.fails({}, bench.work, options.cases)) is not None:
             sys.exit(f"without any fault {broken} fails")
@@ -201,7 +201,7 @@ def main():
             for fault, found in zip(faults, pool.map(lambda f: caught_by(bench, f, options.cases), faults)):
                 bad = found is None or found.startswith("NOT APPLIED")
                 missed += bad
-                print(f"{'MISSED' if found is None else found}: {fault[0]}", flush=True)
+                print(f"{'FAILED' if bad else 'ok'} {fault[0]}: {found or 'not noticed'}", flush=True)
     print(f"{len(faults) - missed} of {len(faults)} faults caught")
     return bool(missed)
 

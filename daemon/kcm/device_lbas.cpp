@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kcm/layers.h"
+#include "kcm/device_lbas.h"
 
 #include <algorithm>
 
