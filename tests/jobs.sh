@@ -140,6 +140,12 @@ job_vm() {
     build build all && run_vm vm tests/vm/run.sh -b build $vm_size
 }
 
+job_layers() {
+    setup build run test vm || return
+    # shellcheck disable=SC2086
+    build build all && run_vm layers tests/vm/run.sh -d layers -b build $vm_size
+}
+
 job_mutants() {
     setup build run test vm || return
     run_vm layers-mutants tests/layers/mutants.py

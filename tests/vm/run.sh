@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The kernel shim's suites, each in a virtual machine of its own:
-#   run.sh [-b BUILD-FOLDER] [-q] [-s SUITE]... [KERNEL]...    kernels 6.1 and 6.12, all of suites/ unless named
+#   run.sh [-b BUILD-FOLDER] [-q] [-d FOLDER] [-s SUITE]... [KERNEL]...    kernels 6.1 and 6.12, all of FOLDER unless named
+# FOLDER: `suites`, or `layers` (endpoints beneath other devices, live switches).
 # Kernels run side by side, each its suites one by one. -q: what says `# once: yes` runs on the last kernel only.
 # (and `debug`, which debug.sh runs with settings of its own: VM_SECONDS, VM_MEMORY, VM_ARGS for the kernel)
 # Prints `ok NAME` and `FAILED NAME` lines; fails when there is one of the latter. VM_KERNELS names the folder of
@@ -9,10 +10,11 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
-build=$top/build suites=() failures=0 quick=
-while getopts b:qs: option; do
+build=$top/build folder=suites suites=() failures=0 quick=
+while getopts b:d:qs: option; do
     case $option in
     b) build=$OPTARG ;;
+    d) folder=$OPTARG ;;
     q) quick=1 ;;
     s) suites+=("$OPTARG") ;;
     *) exit 2 ;;
@@ -22,8 +24,8 @@ shift $((OPTIND - 1))
 versions=("$@")
 [ ${#versions[@]} -gt 0 ] || versions=(6.1 6.12)
 if [ ${#suites[@]} = 0 ]; then
-    for suite in "$here"/suites/*.sh; do suites+=("$(basename "$suite" .sh)"); done
-    suites+=(udev try-kernel)
+    for suite in "$here/$folder"/*.sh; do suites+=("$(basename "$suite" .sh)"); done
+    if [ "$folder" = suites ]; then suites+=(udev try-kernel); fi
 fi
 kernels=${VM_KERNELS:-$top/build/vm}
 work=$(mktemp -d)
@@ -41,7 +43,7 @@ for program in vm_fuzz vm_replay; do
     if [ -x "$build/tests/vm/$program" ]; then programs="$programs $build/tests/vm/$program"; fi
 done
 
-# A suite says in comments what it needs beside that: `# base: stack`, `# memory: 128M`, `# disk: 512M` (as /dev/vda),
+# A suite says in comments what it needs beside that: `# base: stack` (for those in layers/ it is `layers`), `# memory: 128M`, `# disk: 512M` (as /dev/vda),
 # `# seconds: 900`, `# once: yes` (long, and little in it depends on the kernel's version).
 setting() { # SUITE NAME DEFAULT
     local value
@@ -49,17 +51,23 @@ setting() { # SUITE NAME DEFAULT
     echo "${value:-$3}"
 }
 script_of() { # SUITE
-    if [ -e "$here/suites/$1.sh" ]; then echo "$here/suites/$1.sh"; else echo "$here/debug/suites/$1.sh"; fi
+    if [ -e "$here/$folder/$1.sh" ]; then echo "$here/$folder/$1.sh"; else echo "$here/debug/suites/$1.sh"; fi
 }
 # What a kernel says when something is wrong. A suite may have cleared its log, but not the console.
 complaints='BUG:|WARNING:|Oops|KASAN|UBSAN|possible (circular|recursive) locking|INFO: task .* blocked|unreferenced object|detected stalls|refcount_t'
 base() { # VERSION KIND: prints the initramfs, made when the first suite asks for it
     local kernel=$kernels/$1 with="dm-mod dm-crypt dm-log-writes loop aesni-intel xts virtio_pci virtio_blk"
     local run="bash dmsetup losetup blkdiscard dd cmp $build/tests/vm/vm_endpoint $build/tests/vm/vm_replay"
-    if [ "$2" = stack ]; then
+    if [ "$2" = stack ] || [ "$2" = layers ]; then
         with="$modules ext4 xfs fuse crc32c_generic crc32c-intel"
         run="${programs/$build*shim_conformance/} keyctl mkfs.ext4 e2fsck mkfs.xfs xfs_repair $build/daemon/kcm/kcmd $build/utils/dekctl
 $build/utils/dek-probe $build/kernel-shim/fuse/dek-shimd $build/tests/killpoint/libkillpoint.so"
+    fi
+    if [ "$2" = layers ]; then
+        with="$with dm-mirror dm-raid raid1 dm-snapshot dm-multipath dm-round-robin dm-service-time dm-queue-length"
+        for program in vm_load vm_scan vm_stack_dump; do
+            if [ -x "$build/tests/vm/$program" ]; then run="$run $build/tests/vm/$program"; fi
+        done
     fi
     if [ "$2" != suites ] && [ ! -e "$work/$1-$2" ]; then
         "$here/initramfs.sh" "$kernel" "$kernel/$2.cpio" "$with" "$run" >"$work/$1-$2" 2>&1 || cat "$work/$1-$2" >&2
@@ -92,7 +100,7 @@ run_suite() { # VERSION SUITE
         truncate -s "$(setting "$suite" disk '')" "$work/$version-disk"
         disk=(-- -drive "file=$work/$version-disk,if=virtio,format=raw,cache=unsafe")
     fi
-    "$here/vm.sh" -k "$kernel" -b "$(base "$version" "$(setting "$suite" base suites)")" \
+    "$here/vm.sh" -k "$kernel" -b "$(base "$version" "$(setting "$suite" base "$folder")")" \
         -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "$(setting "$suite" seconds "${VM_SECONDS:-600}")" \
         -a "${VM_ARGS:-}" "$test" "${disk[@]}" >"$work/$version-$suite.log" 2>&1
     rc=$?
