@@ -8,6 +8,7 @@
 #include <thread>
 
 #include <libdevmapper.h>
+#include <sys/sysmacros.h>
 
 #include "base/log.h"
 
@@ -52,7 +53,11 @@ Task named_task(int type, const std::string& name) {
     return task;
 }
 
-bool add_table(dm_task* task, const std::vector<DmTarget>& table) {
+constexpr std::uint16_t hidden_flags = DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG |
+                                       DM_UDEV_DISABLE_DISK_RULES_FLAG |
+                                       DM_UDEV_DISABLE_OTHER_RULES_FLAG;
+
+bool add_table(dm_task* task, const DmTable& table) {
     for (const auto& t : table)
         if (!dm_task_add_target(task, t.first, t.count, t.type.c_str(), t.parameters.c_str()))
             return false;
@@ -83,83 +88,128 @@ Result<void> run_and_settle(dm_task* task, std::uint16_t udev_flags, const std::
     return ran ? Result<void>() : Result<void>(fail_errno(error ? error : EINVAL, what));
 }
 
-Result<void> suspend(const std::string& name) {
-    const Task task = named_task(DM_DEVICE_SUSPEND, name);
-    if (!task || !dm_task_run(task.get()))
-        return failed(task.get(), "device " + name + " cannot be suspended");
-    return {};
+// Whoever else uses dm-crypt has the key itself in the line: it is left where it is.
+std::string without_key(const std::string& type, const char* parameters) {
+    const std::string_view all(parameters ? parameters : "");
+    const auto cipher = all.find(' ');
+    if (type != "crypt" || cipher == all.npos || all.substr(cipher, 2) == " :")
+        return std::string(all);
+    const auto key_end = std::min(all.find(' ', cipher + 1), all.size());
+    return std::string(all.substr(0, cipher)) + " -" + std::string(all.substr(key_end));
 }
 
-Result<void> resume(const std::string& name, std::uint16_t udev_flags) {
-    const Task task = named_task(DM_DEVICE_RESUME, name);
-    const std::string what = "device " + name + " cannot be resumed";
-    return task ? run_and_settle(task.get(), udev_flags, what) : failed(nullptr, what);
-}
-
-Result<void> load(const std::string& name, const std::vector<DmTarget>& table, bool read_only) {
-    const Task task = named_task(DM_DEVICE_RELOAD, name);
-    if (!task || !add_table(task.get(), table) || (read_only && !dm_task_set_ro(task.get())) ||
-        !dm_task_run(task.get()))
-        return failed(task.get(), "device " + name + " does not take its table");
-    return {};
-}
-
-void clear_table(const std::string& name) {
-    if (const Task task = named_task(DM_DEVICE_CLEAR, name))
-        dm_task_run(task.get());
-}
-
-// The live one; empty where there is none.
-Result<std::vector<DmTarget>> table_of(const std::string& name) {
-    const Task task = named_task(DM_DEVICE_TABLE, name);
-    if (!task || !dm_task_run(task.get()))
-        return failed(task.get(), "the table of device " + name + " cannot be read");
-    std::vector<DmTarget> table;
+// The lines that the task's question is answered with.
+Result<DmTable> lines_of(const Task& task, const std::string& what) {
+    if (!task || !dm_task_secure_data(task.get()) || !dm_task_run(task.get()))
+        return failed(task.get(), what);
+    DmTable table;
     void* next = nullptr;
     do {
-        DmTarget t;
+        layers::TableLine line;
         char *type = nullptr, *parameters = nullptr;
-        next = dm_get_next_target(task.get(), next, &t.first, &t.count, &type, &parameters);
+        next = dm_get_next_target(task.get(), next, &line.first, &line.count, &type, &parameters);
         if (!type)
             break;
-        t.type = type;
-        t.parameters = parameters ? parameters : "";
-        table.push_back(std::move(t));
+        line.type = type;
+        line.parameters = without_key(line.type, parameters);
+        table.push_back(std::move(line));
     } while (next);
     return table;
 }
 
 // A table that is refused when it is to come live may have taken the old one's place by then.
-Result<void> go_back(const std::string& name, const std::vector<DmTarget>& old, bool read_only,
-                     std::uint16_t flags) {
-    clear_table(name);
+Result<void> go_back(const std::string& name, const DmTable& old, bool read_only, bool hidden) {
+    dm_clear(name);
     if (!old.empty())
-        if (auto r = load(name, old, read_only); !r)
+        if (auto r = dm_load(name, old, read_only); !r)
             return r;
-    return resume(name, flags);
+    return dm_resume(name, hidden);
 }
 
-constexpr std::uint16_t hidden_flags = DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG |
-                                       DM_UDEV_DISABLE_DISK_RULES_FLAG |
-                                       DM_UDEV_DISABLE_OTHER_RULES_FLAG;
-
-} // namespace
-
-Result<std::optional<DmInfo>> dm_find(const std::string& uuid) {
-    const Task task = new_task(DM_DEVICE_INFO);
+Result<std::optional<DmInfo>> info_of(Task task, const std::string& what) {
     dm_info info;
-    if (!task || !dm_task_set_uuid(task.get(), uuid.c_str()) || !dm_task_run(task.get()) ||
-        !dm_task_get_info(task.get(), &info)) {
+    if (!task || !dm_task_run(task.get()) || !dm_task_get_info(task.get(), &info)) {
         if (task && dm_task_get_errno(task.get()) == ENXIO)
             return std::optional<DmInfo>();
-        return failed(task.get(), "asking device-mapper for " + uuid);
+        return failed(task.get(), "asking device-mapper for " + what);
     }
     if (!info.exists)
         return std::optional<DmInfo>();
     const char* name = dm_task_get_name(task.get());
+    const char* uuid = dm_task_get_uuid(task.get());
     return DmInfo{name ? name : "",     "/dev/dm-" + std::to_string(info.minor),
                   info.open_count,      info.suspended != 0,
-                  info.live_table != 0, info.read_only != 0};
+                  info.live_table != 0, info.inactive_table != 0,
+                  info.read_only != 0,  uuid ? uuid : ""};
+}
+
+} // namespace
+
+Result<std::optional<DmInfo>> dm_find(const std::string& uuid) {
+    Task task = new_task(DM_DEVICE_INFO);
+    if (task && !dm_task_set_uuid(task.get(), uuid.c_str()))
+        task.reset();
+    return info_of(std::move(task), uuid);
+}
+
+Result<std::optional<DmInfo>> dm_find_name(const std::string& name) {
+    return info_of(named_task(DM_DEVICE_INFO, name), name);
+}
+
+Result<std::optional<DmInfo>> dm_find_number(dev_t number) {
+    Task task = new_task(DM_DEVICE_INFO);
+    if (task && (!dm_task_set_major(task.get(), static_cast<int>(major(number))) ||
+                 !dm_task_set_minor(task.get(), static_cast<int>(minor(number)))))
+        task.reset();
+    return info_of(std::move(task),
+                   std::to_string(major(number)) + ":" + std::to_string(minor(number)));
+}
+
+Result<std::vector<DmInfo>> dm_list() {
+    const Task task = new_task(DM_DEVICE_LIST);
+    if (!task || !dm_task_run(task.get()))
+        return failed(task.get(), "asking device-mapper for its devices");
+    std::vector<DmInfo> all;
+    const dm_names* names = dm_task_get_names(task.get());
+    for (std::uint32_t next = names && names->dev ? 1 : 0; next; next = names->next) {
+        auto info = dm_find_number(names->dev);
+        if (!info)
+            return tl::unexpected(info.error());
+        if (*info) // or it has gone since
+            all.push_back(std::move(**info));
+        if (names->next == 0)
+            break;
+        names =
+            reinterpret_cast<const dm_names*>(reinterpret_cast<const char*>(names) + names->next);
+    }
+    return all;
+}
+
+Result<DmTable> dm_table(const std::string& name) {
+    return lines_of(named_task(DM_DEVICE_TABLE, name),
+                    "the table of device " + name + " cannot be read");
+}
+
+Result<DmTable> dm_table_inactive(const std::string& name) {
+    Task task = named_task(DM_DEVICE_TABLE, name);
+    if (task && !dm_task_query_inactive_table(task.get()))
+        task.reset();
+    return lines_of(task, "the inactive table of device " + name + " cannot be read");
+}
+
+Result<DmTable> dm_status(const std::string& name) {
+    Task task = named_task(DM_DEVICE_STATUS, name);
+    if (task && !dm_task_no_flush(task.get()))
+        task.reset();
+    return lines_of(task, "the status of device " + name + " cannot be read");
+}
+
+Result<void> dm_message(const std::string& name, std::uint64_t sector, const std::string& message) {
+    const Task task = named_task(DM_DEVICE_TARGET_MSG, name);
+    if (!task || !dm_task_set_sector(task.get(), sector) ||
+        !dm_task_set_message(task.get(), message.c_str()) || !dm_task_run(task.get()))
+        return failed(task.get(), "device " + name + " does not take the message " + message);
+    return {};
 }
 
 Result<std::vector<dev_t>> dm_beneath(const std::string& name) {
@@ -193,21 +243,48 @@ Result<void> dm_rename(const std::string& from, const std::string& to) {
     return run_and_settle(task.get(), 0, what);
 }
 
-Result<void> dm_replace(const std::string& name, const std::vector<DmTarget>& table, bool read_only,
+Result<void> dm_suspend(const std::string& name, Freeze freeze) {
+    const Task task = named_task(DM_DEVICE_SUSPEND, name);
+    if (!task || (freeze == Freeze::no && !dm_task_skip_lockfs(task.get())) ||
+        !dm_task_run(task.get()))
+        return failed(task.get(), "device " + name + " cannot be suspended");
+    return {};
+}
+
+Result<void> dm_resume(const std::string& name, bool hidden) {
+    const Task task = named_task(DM_DEVICE_RESUME, name);
+    const std::string what = "device " + name + " cannot be resumed";
+    return task ? run_and_settle(task.get(), hidden ? hidden_flags : 0, what)
+                : failed(nullptr, what);
+}
+
+Result<void> dm_load(const std::string& name, const DmTable& table, bool read_only) {
+    const Task task = named_task(DM_DEVICE_RELOAD, name);
+    if (!task || !add_table(task.get(), table) || (read_only && !dm_task_set_ro(task.get())) ||
+        !dm_task_run(task.get()))
+        return failed(task.get(), "device " + name + " does not take its table");
+    return {};
+}
+
+void dm_clear(const std::string& name) {
+    if (const Task task = named_task(DM_DEVICE_CLEAR, name))
+        dm_task_run(task.get());
+}
+
+Result<void> dm_replace(const std::string& name, const DmTable& table, bool read_only,
                         bool hidden) {
-    const std::uint16_t flags = hidden ? hidden_flags : 0;
-    const auto old = table_of(name);
+    const auto old = dm_table(name);
     if (!old)
         return tl::unexpected(old.error());
-    if (auto r = load(name, table, read_only); !r)
+    if (auto r = dm_load(name, table, read_only); !r)
         return r;
-    if (auto r = suspend(name); !r) {
-        clear_table(name);
+    if (auto r = dm_suspend(name, Freeze::yes); !r) {
+        dm_clear(name);
         return r;
     }
-    auto done = resume(name, flags);
+    auto done = dm_resume(name, hidden);
     if (!done)
-        if (auto back = go_back(name, *old, read_only, flags); !back)
+        if (auto back = go_back(name, *old, read_only, hidden); !back)
             return fail(done.error().code,
                         done.error().reason + "; " + back.error().reason + ": it stays suspended");
     return done;

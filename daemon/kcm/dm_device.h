@@ -12,28 +12,39 @@
 #include <sys/types.h>
 
 #include "base/result.h"
+#include "kcm/layers/table_line.h"
 
 namespace dek::kcm {
 
-// One line of a table. `parameters` never holds a key: tables are shown to everybody who may ask.
-struct DmTarget {
-    std::uint64_t first = 0; // sectors of 512 bytes
-    std::uint64_t count = 0;
-    std::string type;
-    std::string parameters;
-};
+// Never with a key: tables are shown to everybody who may ask.
+using DmTable = std::vector<layers::TableLine>;
 
 struct DmInfo {
     std::string name;
     std::string node; // "/dev/dm-3"
     int open_count = 0;
     bool suspended = false;
-    bool live = false; // has an active table
+    bool live = false;     // has an active table
+    bool inactive = false; // has a table that waits for the next resume
     bool read_only = false;
+    std::string uuid;
 };
 
-// The device of this UUID ("DEK-..."), if there is one.
+// The device of this UUID ("DEK-..."), of this number or of this name, if there is one.
 Result<std::optional<DmInfo>> dm_find(const std::string& uuid);
+Result<std::optional<DmInfo>> dm_find_number(dev_t number);
+Result<std::optional<DmInfo>> dm_find_name(const std::string& name);
+// All of them.
+Result<std::vector<DmInfo>> dm_list();
+
+// The live table, empty where there is none; a crypt line names its key's place in the keyring.
+Result<DmTable> dm_table(const std::string& name);
+// The inactive one.
+Result<DmTable> dm_table_inactive(const std::string& name);
+// The same lines with their status in the place of the parameters.
+Result<DmTable> dm_status(const std::string& name);
+// A message to the target at `sector`.
+Result<void> dm_message(const std::string& name, std::uint64_t sector, const std::string& message);
 
 // Numbers of the devices beneath the live table, or of the inactive one where none is live.
 Result<std::vector<dev_t>> dm_beneath(const std::string& name);
@@ -44,7 +55,7 @@ Result<std::vector<dev_t>> dm_beneath(const std::string& name);
 struct DmCreate {
     std::string name;
     std::string uuid;
-    std::vector<DmTarget> table;
+    DmTable table;
     bool read_only = false;
     bool hidden = false;
 };
@@ -55,8 +66,16 @@ Result<void> dm_rename(const std::string& from, const std::string& to);
 
 // Suspends (what is under way ends first, a filesystem on it is frozen), takes the new table, and
 // resumes. On failure the old table, if there was one, is in force and I/O goes on.
-Result<void> dm_replace(const std::string& name, const std::vector<DmTarget>& table, bool read_only,
-                        bool hidden);
+Result<void> dm_replace(const std::string& name, const DmTable& table, bool read_only, bool hidden);
+
+// The same step by step. A loaded table waits, and comes live with the resume; dm_clear() drops it.
+Result<void> dm_load(const std::string& name, const DmTable& table, bool read_only);
+void dm_clear(const std::string& name);
+// What is under way ends first. Freeze: a filesystem on it, too, so that what is on the disk is
+// complete in itself.
+enum class Freeze { no, yes };
+Result<void> dm_suspend(const std::string& name, Freeze freeze);
+Result<void> dm_resume(const std::string& name, bool hidden);
 
 // Errc::busy when it is still open after `patience`. Fine when it is not there.
 Result<void> dm_remove(const std::string& name, std::chrono::milliseconds patience);

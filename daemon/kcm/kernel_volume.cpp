@@ -59,11 +59,11 @@ std::string node_of(const std::string& number) {
 
 // UUID DEVICE OFFSET UNIT, as the target's constructor documents it. By number: paths are the
 // kernel's to look up, and may mean something else to it.
-DmTarget target_of(const NodeSpec& spec, dev_t beneath, std::uint64_t lbas) {
-    return DmTarget{0, lbas, "dek",
-                    volume::uuid_text(spec.uuid) + " " + number_of(beneath) + " " +
-                        std::to_string(spec.offset) + " " + std::to_string(spec.data_unit) +
-                        " 1 fence:eio"};
+layers::TableLine target_of(const NodeSpec& spec, dev_t beneath, std::uint64_t lbas) {
+    return layers::TableLine{0, lbas, "dek",
+                             volume::uuid_text(spec.uuid) + " " + number_of(beneath) + " " +
+                                 std::to_string(spec.offset) + " " +
+                                 std::to_string(spec.data_unit) + " 1 fence:eio"};
 }
 
 Result<DmInfo> find_device(const NodeSpec& spec) {

@@ -258,6 +258,29 @@ Result<void> Shim::release(const Uuid& uuid, std::uint64_t token) {
     return call(DEK_IOC_RELEASE, &argument, "releasing a quiesced range");
 }
 
+Result<std::uint64_t> Shim::quiesce(const Uuid& uuid, dek_range range) {
+    auto argument = addressed<dek_ioc_quiesce>(uuid);
+    argument.first = range.first;
+    argument.count = range.count;
+    if (auto r = call(DEK_IOC_QUIESCE, &argument, "holding a range"); !r)
+        return tl::unexpected(r.error());
+    return argument.token;
+}
+
+Result<void> Shim::yield(const Uuid& uuid, std::uint64_t token, dek_range range) {
+    auto argument = addressed<dek_ioc_yield>(uuid);
+    argument.token = token;
+    argument.first = range.first;
+    argument.count = range.count;
+    return call(DEK_IOC_YIELD, &argument, "yielding a range");
+}
+
+Result<void> Shim::fence(const Uuid& uuid, dek_fence answer) {
+    auto argument = addressed<dek_ioc_fence>(uuid);
+    argument.fence = answer;
+    return call(DEK_IOC_FENCE, &argument, "saying what a fence answers");
+}
+
 Result<dek_ioc_stats> Shim::stats(const Uuid& uuid) {
     auto argument = addressed<dek_ioc_stats>(uuid);
     if (auto r = call(DEK_IOC_STATS, &argument, "asking the shim for counters"); !r)

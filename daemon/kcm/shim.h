@@ -57,7 +57,12 @@ class Shim {
     Result<std::vector<dek_range_entry>> ranges(const Uuid& uuid);
     Result<std::vector<dek_association_entry>> associations(const Uuid& uuid);
     Result<std::vector<dek_token_entry>> tokens(const Uuid& uuid);
+    // Holds device LBAs; the token. What is under way has ended when it returns.
+    Result<std::uint64_t> quiesce(const Uuid& uuid, dek_range range);
     Result<void> release(const Uuid& uuid, std::uint64_t token);
+    // Ciphertext passes there from now on; inside the token's range.
+    Result<void> yield(const Uuid& uuid, std::uint64_t token, dek_range range);
+    Result<void> fence(const Uuid& uuid, dek_fence answer);
     Result<dek_ioc_stats> stats(const Uuid& uuid);
 
     Result<void> volume_create(const dek_ioc_volume& volume);
