@@ -19,6 +19,18 @@ const char* state_name(VolumeState state) {
     return "down";
 }
 
+const char* wish_name(Wish wish) {
+    static const char* const names[] = {"auto", "endpoint", "software"};
+    return names[static_cast<int>(wish)];
+}
+
+std::optional<Wish> wish_of(std::string_view text) {
+    for (const auto wish : {Wish::automatic, Wish::endpoint, Wish::software})
+        if (text == wish_name(wish))
+            return wish;
+    return std::nullopt;
+}
+
 NodeSpec Volume::node() const {
     NodeSpec spec;
     spec.uuid = header.uuid;

@@ -7,12 +7,24 @@
 #include <mutex>
 
 #include "kcm/backend.h"
+#include "kcm/layers/decision.h"
 #include "keys/provider.h"
 
 namespace dek::kcm {
 
 enum class VolumeState { up, waiting_for_keys, fenced, down };
 const char* state_name(VolumeState state); // "up", "waiting-for-keys", "fenced", "down"
+
+// What was found beneath a volume when somebody last looked, and what was decided about it.
+struct Survey {
+    layers::Stack stack;
+    layers::Decision decision;
+};
+
+// Who the administrator wants to encrypt.
+enum class Wish { automatic, endpoint, software };
+const char* wish_name(Wish wish); // "auto", "endpoint", "software"
+std::optional<Wish> wish_of(std::string_view text);
 
 // A value. Never a key in it.
 struct Volume {
@@ -25,6 +37,10 @@ struct Volume {
     std::string shim;        // "fuse", "kernel"
     std::string block_device;
     bool read_only = false;
+    // Who encrypts now: its own endpoint over the device (top), those beneath, or dm-crypt.
+    layers::Encryptor encryptor = layers::Encryptor::top;
+    Wish wish = Wish::automatic;
+    std::shared_ptr<const Survey> survey; // null: not looked yet, or on the userspace shim
     VolumeState state = VolumeState::down;
     std::string reason;                     // why it is not up, or what to know though it is
     std::vector<keys::KeyInfo> keys;        // in the order of header.keys
