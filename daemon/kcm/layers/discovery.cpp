@@ -66,6 +66,11 @@ class Builder {
     }
 
     Index make(const BlockDevice& d) {
+        if (!d.opaque.empty()) {
+            Device leaf = device_of(d.name, Kind::opaque, d.size, d.read_only);
+            leaf.obstacle = d.opaque;
+            return push(std::move(leaf));
+        }
         if (d.partition && !d.table.empty())
             return nonsense(d, "is a partition and has a table");
         if (d.partition)

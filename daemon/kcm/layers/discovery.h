@@ -24,6 +24,7 @@ struct BlockDevice {
         std::uint64_t first = 0;
     };
     std::optional<Partition> partition;
+    std::string opaque; // why it is not looked into, whatever it is made of; empty: it is
 };
 
 // What a shim says of one of its endpoints.
