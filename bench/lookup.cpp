@@ -66,6 +66,7 @@ class Subject {
         config.count = map.size;
         config.data_unit = 4096;
         config.class_name = DEK_CLASS_EHBA;
+        config.engine = DEK_ENGINE_CPU;
         config.max_associations = 1u << 20;
         config.max_ranges = 1u << 22;
         ops_.key_set = key_set;

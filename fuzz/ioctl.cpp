@@ -39,6 +39,7 @@ class World : public Host {
     }
     void resized(Volume&) override {}
     void fence_changed(Volume&) override {}
+    void engine_changed(Volume&) override {}
     void has_map(Volume& volume) override { volume.mapped = true; }
     void grace() override {}
     void wake_waiting() override {}
@@ -46,11 +47,11 @@ class World : public Host {
 };
 
 constexpr std::uint32_t kCalls[] = {
-    DEK_IOC_VERSION,         DEK_IOC_COMMAND,       DEK_IOC_MAP,           DEK_IOC_QUIESCE,
-    DEK_IOC_RELEASE,         DEK_IOC_YIELD,         DEK_IOC_FENCE,         DEK_IOC_LIST,
-    DEK_IOC_RANGES,          DEK_IOC_ASSOCIATIONS,  DEK_IOC_TOKENS,        DEK_IOC_STATS,
-    DEK_IOC_EVENTS,          DEK_IOC_VOLUME_CREATE, DEK_IOC_VOLUME_REMOVE, DEK_IOC_VOLUME_RESIZE,
-    DEK_IOC_TYPE << 8 | 0x7f};
+    DEK_IOC_VERSION, DEK_IOC_COMMAND,         DEK_IOC_MAP,           DEK_IOC_QUIESCE,
+    DEK_IOC_RELEASE, DEK_IOC_YIELD,           DEK_IOC_FENCE,         DEK_IOC_LIST,
+    DEK_IOC_RANGES,  DEK_IOC_ASSOCIATIONS,    DEK_IOC_TOKENS,        DEK_IOC_STATS,
+    DEK_IOC_EVENTS,  DEK_IOC_VOLUME_CREATE,   DEK_IOC_VOLUME_REMOVE, DEK_IOC_VOLUME_RESIZE,
+    DEK_IOC_ENGINE,  DEK_IOC_TYPE << 8 | 0x7f};
 
 std::uint8_t uuid_byte(std::uint8_t flags) {
     return flags & 1 ? 0xa1 : flags & 2 ? 0xa2 : 0;

@@ -281,6 +281,12 @@ Result<void> Shim::fence(const Uuid& uuid, dek_fence answer) {
     return call(DEK_IOC_FENCE, &argument, "saying what a fence answers");
 }
 
+Result<void> Shim::engine(const Uuid& uuid, std::uint32_t engine) {
+    auto argument = addressed<dek_ioc_engine>(uuid);
+    argument.engine = engine;
+    return call(DEK_IOC_ENGINE, &argument, "setting the engine of an endpoint");
+}
+
 Result<dek_ioc_stats> Shim::stats(const Uuid& uuid) {
     auto argument = addressed<dek_ioc_stats>(uuid);
     if (auto r = call(DEK_IOC_STATS, &argument, "asking the shim for counters"); !r)

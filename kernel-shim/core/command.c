@@ -119,7 +119,7 @@ static __u32 edits_merge(struct dek_edit *edit, const struct dek_range *gone, __
 /* What the endpoint can do at all, before any key is looked at. */
 static enum dek_status check_capable(const struct dek_endpoint *ep, const struct dek_command *cmd)
 {
-	if (cmd->blob.present && cmd->blob.type == DEK_BLOB_UNWRAPPED && !ep->on_host)
+	if (!ep->config.engine || (cmd->blob.present && cmd->blob.type == DEK_BLOB_UNWRAPPED && !ep->on_host))
 		return DEK_NOT_CAPABLE;
 	if (cmd->geometry.data_unit != ep->config.data_unit || !dek_geometry_valid(&cmd->geometry))
 		return DEK_NOT_CAPABLE;
@@ -377,6 +377,8 @@ static enum dek_status query(struct dek_endpoint *ep, const struct dek_command *
 
 	if (check_inside(ep, cmd) != DEK_OK)
 		return DEK_INVALID_RANGE;
+	if (!ep->config.engine)
+		return DEK_NOT_CAPABLE;
 	for (i = 0; i < cmd->map_count; i++) {
 		struct dek_range r = dek_command_range(cmd, i);
 

@@ -167,6 +167,19 @@ int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct
 	return 0;
 }
 
+int dek_endpoint_set_engine(struct dek_endpoint *ep, __u32 engine)
+{
+	if (engine != ep->config.engine && ep->table.count)
+		return -EBUSY;
+	ep->config.engine = engine;
+	return 0;
+}
+
+__u32 dek_endpoint_engine(const struct dek_endpoint *ep)
+{
+	return ep->config.engine;
+}
+
 /* Is there anything at or beyond `end` that must not be cut off? What growing has fenced may go. */
 static bool would_cut(const struct dek_endpoint *ep, __u64 end)
 {
@@ -310,5 +323,6 @@ void dek_endpoint_describe(struct dek_endpoint *ep, struct dek_list_entry *out)
 		out->tokens += task->kind == DEK_TASK_QUIESCE;
 	out->data_unit = ep->config.data_unit;
 	out->fence = s->fence;
+	out->engine = ep->config.engine;
 	out->flags = s->recovering ? DEK_ENDPOINT_RECOVERING : 0;
 }

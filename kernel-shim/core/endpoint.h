@@ -50,6 +50,7 @@ struct dek_endpoint_config {
 	__u32 block; /* bytes, at least data_unit: I/O can be cut there, so maps align to it; 0: data_unit */
 	const char *class_name; /* not copied: "EHBA" */
 	enum dek_fence fence;
+	__u32 engine; /* DEK_ENGINE_*, kept and told, not looked into; 0: off, and it takes no association */
 	/* A new life of a volume that had a map or keys: unmapped and fenced ranges wait, later both are fenced. */
 	bool recovering;
 	__u32 max_associations;
@@ -114,6 +115,12 @@ int dek_endpoint_release(struct dek_endpoint *ep, __u64 token, struct dek_change
 int dek_endpoint_yield(struct dek_endpoint *ep, __u64 token, __u64 first, __u64 count, struct dek_change *change);
 int dek_endpoint_set_fence(struct dek_endpoint *ep, enum dek_fence fence, struct dek_change *change);
 /*
+ * Which engine associations made from now on use; 0: off, and Query, Associate and Update are answered Not Capable.
+ * That the shim has it is the caller's to check. -EBUSY: another than now, and an association is held.
+ */
+int dek_endpoint_set_engine(struct dek_endpoint *ep, __u32 engine);
+__u32 dek_endpoint_engine(const struct dek_endpoint *ep);
+/*
  * What a mapped endpoint grows by is fenced until the next map: no I/O passes that no map has judged. -EBUSY: a range
  * of a map, association, token or unfinished command would be cut. -EINVAL: empty, overflow. -E2BIG: the fenced range
  * is one more than max_ranges.
@@ -140,7 +147,7 @@ void dek_change_reclaim(struct dek_change *change);
 /* Lists: the first with a handle or token greater than `above`. Each returns false at the end. */
 bool dek_endpoint_next_association(struct dek_endpoint *ep, __u64 above, struct dek_association_entry *out);
 bool dek_endpoint_next_token(struct dek_endpoint *ep, __u64 above, struct dek_token_entry *out);
-/* Fills what the core knows of a list entry: IDs, bounds, counts, unit, fence, flags. */
+/* Fills what the core knows of a list entry: IDs, bounds, counts, unit, fence, flags, the engine in use. */
 void dek_endpoint_describe(struct dek_endpoint *ep, struct dek_list_entry *out);
 
 #ifdef __cplusplus

@@ -32,6 +32,8 @@ bool reserved_clear(std::uint32_t command, std::span<std::uint8_t> argument) {
         return as<dek_ioc_quiesce>(argument).reserved == 0;
     case DEK_IOC_FENCE:
         return as<dek_ioc_fence>(argument).reserved == 0;
+    case DEK_IOC_ENGINE:
+        return as<dek_ioc_engine>(argument).reserved == 0;
     case DEK_IOC_STATS:
         return as<dek_ioc_stats>(argument).reserved == 0;
     default:
@@ -68,6 +70,7 @@ int Dispatcher::route(const Caller& caller, std::uint32_t command, Argument argu
     case DEK_IOC_RELEASE:
     case DEK_IOC_YIELD:
     case DEK_IOC_FENCE:
+    case DEK_IOC_ENGINE:
     case DEK_IOC_RANGES:
     case DEK_IOC_ASSOCIATIONS:
     case DEK_IOC_TOKENS:
@@ -98,6 +101,8 @@ int Dispatcher::with_volume(const Caller& caller, std::uint32_t command, Argumen
         return yield(*volume, argument);
     case DEK_IOC_FENCE:
         return fence(*volume, argument);
+    case DEK_IOC_ENGINE:
+        return engine(*volume, argument);
     case DEK_IOC_RANGES:
         return ranges(*volume, argument);
     case DEK_IOC_ASSOCIATIONS:
@@ -195,6 +200,21 @@ int Dispatcher::fence(Volume& volume, Argument argument) {
     volume.config.fence = in.fence;
     host_.fence_changed(volume);
     publish(volume, change);
+    return 0;
+}
+
+int Dispatcher::engine(Volume& volume, Argument argument) {
+    const auto wanted = as<dek_ioc_engine>(argument).engine;
+    if (wanted & (wanted - 1))
+        return EINVAL;
+    if (wanted & ~DEK_ENGINE_CPU)
+        return EOPNOTSUPP;
+    if (const int error = dek_endpoint_set_engine(volume.endpoint.get(), wanted))
+        return -error;
+    volume.config.flags &= ~DEK_VOLUME_NO_ENGINE;
+    if (!wanted)
+        volume.config.flags |= DEK_VOLUME_NO_ENGINE;
+    host_.engine_changed(volume);
     return 0;
 }
 

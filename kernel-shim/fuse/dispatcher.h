@@ -32,7 +32,8 @@ class Host {
     virtual int check_length(const Volume& volume, std::uint64_t count) = 0;
     virtual void resized(Volume& volume) = 0; // config.count is the new length
     virtual void fence_changed(Volume& volume) = 0;
-    virtual void has_map(Volume& volume) = 0; // the next worker must wait for keys
+    virtual void engine_changed(Volume& volume) = 0; // config.flags says so
+    virtual void has_map(Volume& volume) = 0;        // the next worker must wait for keys
     virtual void grace() = 0;
     virtual void wake_waiting() = 0;
     virtual bool under_way(const Volume& volume, std::uint64_t epoch, const dek_range& range) = 0;
@@ -86,6 +87,7 @@ class Dispatcher {
     int release(Volume&, Argument);
     int yield(Volume&, Argument);
     int fence(Volume&, Argument);
+    int engine(Volume&, Argument);
     int create(Argument);
     int remove(const std::shared_ptr<Volume>&, Argument);
     int resize(const std::shared_ptr<Volume>&, Argument);

@@ -145,8 +145,8 @@ std::string Exports::resume(const std::shared_ptr<Volume>& volume, std::vector<F
 
 int Exports::check(const dek_ioc_volume& c) const {
     constexpr Uuid none{};
-    if (c.reserved || (c.flags & ~DEK_VOLUME_READONLY) || c.fence > DEK_FENCE_HOLD ||
-        std::equal(none.begin(), none.end(), c.uuid))
+    if (c.reserved || (c.flags & ~(DEK_VOLUME_READONLY | DEK_VOLUME_NO_ENGINE)) ||
+        c.fence > DEK_FENCE_HOLD || std::equal(none.begin(), none.end(), c.uuid))
         return EINVAL;
     if (!valid_name(text(c.name)) || text(c.device).size() >= DEK_PATH_SIZE || c.device[0] != '/')
         return EINVAL;
@@ -289,6 +289,10 @@ void Exports::resized(Volume& volume) {
 
 void Exports::fence_changed(Volume& volume) {
     table_.set_fence(volume.slot, volume.config.fence);
+}
+
+void Exports::engine_changed(Volume& volume) {
+    table_.set_flags(volume.slot, volume.config.flags);
 }
 
 void Exports::has_map(Volume& volume) {

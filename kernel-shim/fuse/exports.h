@@ -37,6 +37,7 @@ class Exports : public Host {
     int check_length(const Volume& volume, std::uint64_t count) override;
     void resized(Volume& volume) override;
     void fence_changed(Volume& volume) override;
+    void engine_changed(Volume& volume) override;
     void has_map(Volume& volume) override;
     void grace() override;
     void wake_waiting() override;

@@ -27,8 +27,7 @@ void describe(const Volume& volume, dek_list_entry& out) {
     std::memset(&out, 0, sizeof(out));
     dek_endpoint_describe(volume.endpoint.get(), &out);
     out.logical_block = volume.logical_block;
-    out.engines = DEK_ENGINE_CPU;
-    out.engine = DEK_ENGINE_CPU;
+    out.engines = out.engine;
     if (!volume.backing.fd)
         out.flags |= DEK_ENDPOINT_FAILED;
     copy_text(out.name, volume.config.name);

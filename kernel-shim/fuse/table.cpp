@@ -125,6 +125,10 @@ void VolumeTable::set_fence(unsigned slot, std::uint32_t fence) {
     store(slots()[slot].config.fence, fence);
 }
 
+void VolumeTable::set_flags(unsigned slot, std::uint32_t flags) {
+    store(slots()[slot].config.flags, flags);
+}
+
 void VolumeTable::set_had_map(unsigned slot) {
     store(slots()[slot].had_map, 1u);
 }

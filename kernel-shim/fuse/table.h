@@ -35,7 +35,7 @@ struct Slot {
     std::uint64_t restarts;
     std::uint64_t flushes_unknown; // lost with the worker that had begun them
     DeviceIdentity identity;
-    dek_ioc_volume config; // count and fence are the present ones
+    dek_ioc_volume config; // count, fence and flags are the present ones
 };
 
 // Threading: one thread of the worker writes, but for count_restart(), the holder's before a worker
@@ -61,6 +61,7 @@ class VolumeTable {
     void erase(unsigned slot);
     void set_count(unsigned slot, std::uint64_t count);
     void set_fence(unsigned slot, std::uint32_t fence);
+    void set_flags(unsigned slot, std::uint32_t flags);
     void set_had_map(unsigned slot);
     void count_restart(unsigned slot);
     std::uint32_t* flush_failed(unsigned slot) const { return &slots()[slot].flush_failed; }

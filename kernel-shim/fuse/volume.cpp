@@ -17,6 +17,7 @@ std::shared_ptr<Volume> make_volume(unsigned slot, const dek_ioc_volume& config,
     c.block = std::max(config.data_unit, backing.logical_block); // where I/O to it may be cut
     c.class_name = DEK_CLASS_EHBA;
     c.fence = static_cast<dek_fence>(config.fence);
+    c.engine = config.flags & DEK_VOLUME_NO_ENGINE ? 0 : DEK_ENGINE_CPU;
     c.recovering = recovering;
     c.max_associations = kMaxAssociations;
     c.max_ranges = kMaxRanges;

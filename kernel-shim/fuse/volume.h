@@ -44,7 +44,8 @@ struct EndpointDeleter {
 // `epoch`, `sectors`, the constants, and write their own counters.
 struct Volume {
     unsigned slot = 0;
-    dek_ioc_volume config{}; // as created; count and fence: the present ones (control thread)
+    dek_ioc_volume
+        config{}; // as created; count, fence and flags: the present ones (control thread)
     std::uint64_t restarts = 0;
     std::uint64_t flushes_unknown = 0;     // lost with earlier workers
     std::uint32_t* flush_failed = nullptr; // in the volume table

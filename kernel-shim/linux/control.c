@@ -124,6 +124,25 @@ static int ioc_fence(void *arg)
 	return ret;
 }
 
+static int ioc_engine(void *arg)
+{
+	struct dek_ioc_engine *e = arg;
+	struct dek_object *o;
+	int ret;
+
+	if (e->reserved || (e->engine && !is_power_of_2(e->engine)))
+		return -EINVAL;
+	o = dek_object_lock(e->uuid);
+	if (IS_ERR(o))
+		return PTR_ERR(o);
+	if (e->engine & ~(dek_engine_best(o) | dek_engine_kind()))
+		ret = -EOPNOTSUPP;
+	else
+		ret = dek_endpoint_set_engine(o->core, e->engine);
+	dek_object_unlock(o);
+	return ret;
+}
+
 /* With the registry's lock: there are tables, so there is a mapped device. */
 static void describe(struct dek_object *o, struct dek_list_entry *e)
 {
@@ -132,8 +151,7 @@ static void describe(struct dek_object *o, struct dek_list_entry *e)
 	dek_endpoint_describe(o->core, e);
 	dek_command_unlock(o);
 	e->logical_block = o->logical_block;
-	e->engine = o->in_line ? DEK_ENGINE_INLINE : dek_engine_kind();
-	e->engines = e->engine | dek_engine_kind();
+	e->engines = e->engine ? dek_engine_best(o) | dek_engine_kind() : 0;
 	dm_copy_name_and_uuid(o->md, e->name, NULL);
 	snprintf(e->device, sizeof(e->device), "/dev/block/%u:%u", MAJOR(o->device), MINOR(o->device));
 }
@@ -258,6 +276,7 @@ static const struct dek_call calls[] = {
 	{DEK_IOC_RELEASE, ioc_release, false, 0, 0},
 	{DEK_IOC_YIELD, ioc_yield, false, 0, 0},
 	{DEK_IOC_FENCE, ioc_fence, false, 0, 0},
+	{DEK_IOC_ENGINE, ioc_engine, false, 0, 0},
 	{DEK_IOC_LIST, ioc_list, false, 0, 0},
 	{DEK_IOC_RANGES, ioc_ranges, false, 0, 0},
 	{DEK_IOC_ASSOCIATIONS, ioc_associations, false, 0, 0},

@@ -30,6 +30,17 @@ u32 dek_engine_kind(void)
 	return accel || dek_rehearsal() ? DEK_ENGINE_ACCEL : DEK_ENGINE_CPU;
 }
 
+u32 dek_engine_best(const struct dek_object *o)
+{
+	return o->in_line ? DEK_ENGINE_INLINE : dek_engine_kind();
+}
+
+/* The inline engine, if it is the one in use. */
+static struct dek_inline *inline_in_use(const struct dek_object *o)
+{
+	return dek_endpoint_engine(o->core) == DEK_ENGINE_INLINE ? o->in_line : NULL;
+}
+
 #ifdef DEK_INLINE
 struct dek_inline_key *dek_engine_inline(const struct dek_association *a)
 {
@@ -62,7 +73,7 @@ static enum dek_status set_up(const struct dek_object *o, const struct dek_assoc
 
 	if (ret)
 		return ret == -EINVAL ? DEK_INVALID_KEY : ret == -ENOMEM ? DEK_NO_MEMORY : DEK_INVALID_HW_STATE;
-	return dek_inline_key_make(o->in_line, a, &key->in_line);
+	return dek_inline_key_make(inline_in_use(o), a, &key->in_line);
 }
 
 static enum dek_status key_set(void *shim, struct dek_association *a)
@@ -112,7 +123,7 @@ static enum dek_status ready(void *shim, const struct dek_geometry *geometry)
 	if (!passed)
 		return DEK_INVALID_HW_STATE;
 	status = dek_rehearsal_ready();
-	return status == DEK_OK ? dek_inline_ready(o->in_line, geometry) : status;
+	return status == DEK_OK ? dek_inline_ready(inline_in_use(o), geometry) : status;
 }
 
 static void random_bytes(void *shim, void *out, size_t n)

@@ -240,6 +240,7 @@ static int object_init(struct dek_object *o, const struct dek_place *place)
 	ret = dek_inline_open(place, &o->in_line);
 	if (ret)
 		return ret;
+	config.engine = place->no_engine ? 0 : dek_engine_best(o);
 	o->core = dek_endpoint_create(&config);
 	if (!o->core)
 		return -ENOMEM;

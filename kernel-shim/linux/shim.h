@@ -251,6 +251,7 @@ struct dek_place {
 	u32 logical_block;
 	u32 cut; /* bytes: I/O may be cut at multiples of it */
 	enum dek_fence fence; /* of an endpoint that is made now */
+	bool no_engine;	      /* likewise */
 };
 
 int dek_objects_init(void);
@@ -285,6 +286,7 @@ struct dek_target {
 	struct dek_object *object;
 	struct dm_dev *dev;
 	enum dek_fence fence; /* as the table says; used when the endpoint is made */
+	bool no_engine; /* likewise */
 	bool allow_discards;
 	u32 block_size; /* of the volume, bytes; 0: the larger of data unit and the device's */
 };
@@ -357,6 +359,7 @@ int dek_engine_init(void);
 void dek_engine_exit(void);
 const char *dek_engine_driver(void);
 u32 dek_engine_kind(void); /* DEK_ENGINE_* */
+u32 dek_engine_best(const struct dek_object *o); /* the one an endpoint uses unless it is told otherwise */
 unsigned int dek_engine_request_size(void); /* of a cipher request with its context */
 
 /* A prepared key: association->engine. */

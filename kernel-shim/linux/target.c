@@ -9,7 +9,7 @@ static const char *const fences[] = {[DEK_FENCE_EIO] = "eio", [DEK_FENCE_TRANSPO
 
 static int parse_options(struct dm_target *ti, struct dek_target *t, unsigned int argc, char **argv)
 {
-	static const struct dm_arg args[] = {{0, 3, "Invalid number of options"}};
+	static const struct dm_arg args[] = {{0, 4, "Invalid number of options"}};
 	struct dm_arg_set as = {.argc = argc, .argv = argv};
 	unsigned int count;
 	char more;
@@ -30,6 +30,8 @@ static int parse_options(struct dm_target *ti, struct dek_target *t, unsigned in
 			t->fence = fence;
 		} else if (!strcmp(option, "allow_discards")) {
 			t->allow_discards = true;
+		} else if (!strcmp(option, "engine:none") || !strcmp(option, "engine:auto")) {
+			t->no_engine = option[7] == 'n';
 		} else {
 			ti->error = "Unknown option";
 			return -EINVAL;
@@ -105,6 +107,7 @@ static int join_endpoint(struct dm_target *ti, struct dek_target *t, const u8 *u
 		.logical_block = block,
 		.cut = block,
 		.fence = t->fence,
+		.no_engine = t->no_engine,
 	};
 	struct dek_object *o;
 
@@ -140,6 +143,7 @@ static int join_endpoint(struct dm_target *ti, struct dek_target *t, const u8 *u
  * OFFSET    first sector of it; sector s of the target is LBA OFFSET + s to the endpoint
  * UNIT      data unit in bytes: 512, 1024, 2048 or 4096
  * options   fence:eio|transport|hold   what a fence answers, until it is changed by ioctl
+ *           engine:auto|none           whether it encrypts or is a fence only, until it is changed by ioctl
  *           allow_discards             pass discards, of encrypted ranges too
  *           block_size:BYTES           the volume's logical block, where it is to be larger than the data
  *                                      unit and the device's: what it was when the volume was made
@@ -228,14 +232,14 @@ static void status_info(struct dek_object *o, char *result, unsigned int maxlen)
 	dek_endpoint_describe(o->core, &entry);
 	dek_command_unlock(o);
 	DMEMIT("%016llx %llu %llu %u %u %s", entry.endpoint_id, entry.map_generation, entry.ranges, entry.associations,
-	       entry.tokens, dek_engine_driver());
+	       entry.tokens, entry.engine ? dek_engine_driver() : "none");
 }
 
 static void dek_status(struct dm_target *ti, status_type_t type, unsigned int status_flags, char *result,
 		       unsigned int maxlen)
 {
 	struct dek_target *t = ti->private;
-	unsigned int sz = 0, options = (t->fence != DEK_FENCE_EIO) + t->allow_discards + !!t->block_size;
+	unsigned int sz = 0, options = (t->fence != DEK_FENCE_EIO) + t->no_engine + t->allow_discards + !!t->block_size;
 
 	switch (type) {
 	case STATUSTYPE_INFO:
@@ -247,6 +251,8 @@ static void dek_status(struct dm_target *ti, status_type_t type, unsigned int st
 			DMEMIT(" %u", options);
 		if (t->fence != DEK_FENCE_EIO)
 			DMEMIT(" fence:%s", fences[t->fence]);
+		if (t->no_engine)
+			DMEMIT(" engine:none");
 		if (t->allow_discards)
 			DMEMIT(" allow_discards");
 		if (t->block_size)

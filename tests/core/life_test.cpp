@@ -125,6 +125,51 @@ TEST_CASE("the fence is what it is set to, and setting it to that again changes 
     CHECK(dek_endpoint_set_fence(e.ep, static_cast<dek_fence>(3), &e.change) == -EINVAL);
 }
 
+TEST_CASE("an engine that is off takes no association, and is turned off only without one") {
+    Endpoint e;
+    CHECK(e.describe().engine == DEK_ENGINE_CPU);
+    REQUIRE(dek_endpoint_set_engine(e.ep, 0) == 0);
+    CHECK(e.describe().engine == 0);
+    CHECK(dek_endpoint_engine(e.ep) == 0);
+    CHECK(e.query({{0, 8}}).status == DEK_NOT_CAPABLE);
+    CHECK(e.query({{4096, 8}}).status == DEK_INVALID_RANGE);
+    CHECK(e.associate({{0, 8}}).status == DEK_NOT_CAPABLE);
+    CHECK(e.engine.sets == 0);
+    CHECK(e.describe().associations == 0);
+    REQUIRE(dek_endpoint_set_engine(e.ep, DEK_ENGINE_ACCEL) == 0);
+    CHECK(e.query({{0, 8}}).status == DEK_OK);
+    const auto made = e.associate({{0, 8}});
+    REQUIRE(made.status == DEK_OK);
+    CHECK(dek_endpoint_set_engine(e.ep, 0) == -EBUSY);
+    CHECK(dek_endpoint_set_engine(e.ep, DEK_ENGINE_CPU) == -EBUSY);
+    CHECK(dek_endpoint_set_engine(e.ep, DEK_ENGINE_ACCEL) == 0); // it is so already
+    CHECK(e.describe().engine == DEK_ENGINE_ACCEL);
+    SECTION("not while its end waits for I/O either") {
+        e.drains = false;
+        REQUIRE(e.disassociate(made.handle).status == DEK_BUSY);
+        CHECK(dek_endpoint_set_engine(e.ep, 0) == -EBUSY);
+    }
+    SECTION("after it") {
+        REQUIRE(e.disassociate(made.handle).status == DEK_OK);
+        CHECK(dek_endpoint_set_engine(e.ep, 0) == 0);
+    }
+}
+
+TEST_CASE("an endpoint that is off keeps what is not its engine's: map, yield, fence") {
+    Endpoint e(4096, false);
+    e.config.engine = 0;
+    e.make();
+    REQUIRE(e.map(1, {{0, 64}}) == 0);
+    CHECK(e.query({{0, 64}}).status == DEK_NOT_CAPABLE);
+    CHECK(e.look(0, true, 8).verdict == DEK_FENCED);
+    __u64 token = 0;
+    REQUIRE(e.settle(dek_endpoint_quiesce(e.ep, 0, 64, &token, &e.change)) == 0);
+    CHECK(e.query({{0, 64}}).status == DEK_NOT_CAPABLE);
+    REQUIRE(e.settle(dek_endpoint_yield(e.ep, token, 0, 64, &e.change)) == 0);
+    REQUIRE(e.settle(dek_endpoint_release(e.ep, token, &e.change)) == 0);
+    CHECK(e.look(0, true, 8).verdict == DEK_PASS);
+}
+
 TEST_CASE("an endpoint grows and shrinks, but nothing is cut off") {
     Endpoint e;
     const auto resize = [&](std::uint64_t count) {

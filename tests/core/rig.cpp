@@ -65,6 +65,7 @@ Endpoint::Endpoint(std::uint64_t count, bool now) {
     config.count = count;
     config.data_unit = 4096;
     config.class_name = DEK_CLASS_EHBA;
+    config.engine = DEK_ENGINE_CPU;
     config.max_associations = 1000;
     config.max_ranges = 2000;
     config.ops = &engine.ops;

@@ -49,6 +49,7 @@ std::shared_ptr<dek_endpoint> CoreShim::endpoint_of(const dek_ioc_volume& v, boo
     config.recovering = recovering;
     config.max_associations = 4096;
     config.max_ranges = 65536;
+    config.engine = DEK_ENGINE_CPU;
     config.ops = &ops_;
     config.shim = this;
     return {dek_endpoint_create(&config), [](dek_endpoint* ep) {
@@ -134,7 +135,7 @@ int CoreShim::list(dek_ioc_list& page) {
         auto& entry = page.entry[page.count++];
         dek_endpoint_describe(at->second.endpoint.get(), &entry);
         entry.logical_block = at->second.config.logical_block;
-        entry.engines = entry.engine = DEK_ENGINE_CPU;
+        entry.engines = entry.engine;
         std::memcpy(entry.name, at->second.config.name, sizeof entry.name);
         std::memcpy(entry.device, at->second.config.device, sizeof entry.device - 1);
     }

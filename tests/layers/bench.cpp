@@ -33,6 +33,7 @@ Endpoint::Endpoint(std::uint64_t size, std::uint32_t unit, const char* class_nam
     config_.count = size;
     config_.data_unit = unit;
     config_.class_name = class_name;
+    config_.engine = DEK_ENGINE_CPU;
     config_.max_ranges = 4000;
     config_.ops = &ops_;
     config_.shim = this;

@@ -173,15 +173,16 @@ void do_release(const Arguments& a) {
     release(std::stoull(a.at(0)));
 }
 
-// yield FIRST+COUNT, under a token of its own
+// yield FIRST+COUNT [TOKEN], under a token of its own if none is given
 void do_yield(const Arguments& a) {
     auto y = argument<dek_ioc_yield>();
     const dek_range range = parse_range(a.at(0));
-    y.token = quiesce(range);
+    y.token = a.size() > 1 ? std::stoull(a[1]) : quiesce(range);
     y.first = range.first;
     y.count = range.count;
     call(DEK_IOC_YIELD, y, "yield");
-    release(y.token);
+    if (a.size() == 1)
+        release(y.token);
 }
 
 // fence eio|transport|hold
@@ -230,16 +231,40 @@ void do_list(const Arguments&) {
     throw std::runtime_error("not in the list");
 }
 
-// The engine in use.
-void do_engine(const Arguments&) {
+constexpr struct {
+    const char* name;
+    std::uint32_t engine;
+} engines[] = {{"off", 0},
+               {"cpu", DEK_ENGINE_CPU},
+               {"accel", DEK_ENGINE_ACCEL},
+               {"inline", DEK_ENGINE_INLINE}};
+
+void set_engine(const std::string& name) {
+    auto e = argument<dek_ioc_engine>();
+    for (const auto& known : engines)
+        if (name == known.name) {
+            e.engine = known.engine;
+            call(DEK_IOC_ENGINE, e, "engine");
+            return;
+        }
+    throw std::runtime_error("no engine " + name);
+}
+
+// engine [off|cpu|accel|inline]: without a name prints the one in use
+void do_engine(const Arguments& a) {
+    if (!a.empty()) {
+        set_engine(a[0]);
+        return;
+    }
     dek_ioc_list list{};
     call(DEK_IOC_LIST, list, "list");
     for (unsigned i = 0; i < list.count; i++) {
         const dek_list_entry& e = list.entry[i];
-        if (std::equal(uuid.begin(), uuid.end(), e.uuid))
-            std::puts(e.engine == DEK_ENGINE_INLINE  ? "inline"
-                      : e.engine == DEK_ENGINE_ACCEL ? "accel"
-                                                     : "cpu");
+        if (!std::equal(uuid.begin(), uuid.end(), e.uuid))
+            continue;
+        for (const auto& known : engines)
+            if (e.engine == known.engine)
+                std::puts(known.name);
     }
 }
 

@@ -134,6 +134,17 @@ struct dek_ioc_fence {
 	__u32 reserved;
 };
 
+/* ---- DEK_IOC_ENGINE: which engine encrypts here, or none. ----
+ * `engine`: one of DEK_ENGINE_* that DEK_IOC_LIST or DEK_IOC_VERSION shows (EOPNOTSUPP if this endpoint cannot have it;
+ * EINVAL if it is several), or 0: off. An endpoint that is off is a fence only: map, quiesce, yield and I/O are
+ * as ever, Query, Associate and Update are answered Not Capable. EBUSY: another than now, and an association is held.
+ */
+struct dek_ioc_engine {
+	__u8 uuid[DEK_UUID_SIZE];
+	__u32 engine;
+	__u32 reserved;
+};
+
 /* ---- DEK_IOC_LIST: endpoints, in the order of their UUIDs. ----
  * In: cursor (zero UUID: from the start; otherwise the last one seen). Out: count entries beyond it, and
  * `more` = 1 if there are others.
@@ -151,7 +162,7 @@ struct dek_list_entry {
 	__u32 logical_block; /* bytes; of the volume */
 	__u32 fence;	     /* enum dek_fence */
 	__u32 flags;	     /* DEK_ENDPOINT_* */
-	__u32 engines;	     /* DEK_ENGINE_* of this endpoint */
+	__u32 engines;	     /* DEK_ENGINE_* of this endpoint; 0: off (DEK_IOC_ENGINE) */
 	__u32 engine;	     /* the one in use */
 	char name[DEK_NAME_SIZE]; /* of the volume or dm device on it */
 	char device[256];	  /* path of the device beneath, truncated if longer */
@@ -291,6 +302,7 @@ struct dek_ioc_events {
  * is one range too many.
  */
 #define DEK_VOLUME_READONLY 1u
+#define DEK_VOLUME_NO_ENGINE 2u /* begins with its engine off */
 struct dek_ioc_volume {
 	__u8 uuid[DEK_UUID_SIZE];
 	__u64 offset;	     /* sectors of the device */
@@ -323,6 +335,7 @@ struct dek_ioc_volume_ref {
 #define DEK_IOC_TOKENS _IOWR(DEK_IOC_TYPE, 0x0a, struct dek_ioc_tokens)
 #define DEK_IOC_STATS _IOWR(DEK_IOC_TYPE, 0x0b, struct dek_ioc_stats)
 #define DEK_IOC_EVENTS _IOWR(DEK_IOC_TYPE, 0x0c, struct dek_ioc_events)
+#define DEK_IOC_ENGINE _IOW(DEK_IOC_TYPE, 0x0d, struct dek_ioc_engine)
 #define DEK_IOC_VOLUME_CREATE _IOW(DEK_IOC_TYPE, 0x20, struct dek_ioc_volume)
 #define DEK_IOC_VOLUME_REMOVE _IOW(DEK_IOC_TYPE, 0x21, struct dek_ioc_volume_ref)
 #define DEK_IOC_VOLUME_RESIZE _IOW(DEK_IOC_TYPE, 0x22, struct dek_ioc_volume_ref)
@@ -335,6 +348,7 @@ DEK_SIZED(dek_ioc_quiesce, 48);
 DEK_SIZED(dek_ioc_release, 24);
 DEK_SIZED(dek_ioc_yield, 40);
 DEK_SIZED(dek_ioc_fence, 24);
+DEK_SIZED(dek_ioc_engine, 24);
 DEK_SIZED(dek_list_entry, 472);
 DEK_SIZED(dek_ioc_list, 24 + 472 * DEK_LIST_PAGE);
 DEK_SIZED(dek_range_entry, 32);

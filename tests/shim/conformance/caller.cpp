@@ -178,6 +178,22 @@ int Volume::yield(std::uint64_t token, std::uint64_t first, std::uint64_t count)
     return caller_.call(DEK_IOC_YIELD, y);
 }
 
+int Volume::engine(std::uint32_t engine) {
+    auto e = argument<dek_ioc_engine>();
+    e.engine = engine;
+    return caller_.call(DEK_IOC_ENGINE, e);
+}
+
+dek_list_entry Volume::listed() {
+    dek_ioc_list list{};
+    if (caller_.call(DEK_IOC_LIST, list))
+        give_up("DEK_IOC_LIST");
+    for (unsigned i = 0; i < list.count; i++)
+        if (std::memcmp(list.entry[i].uuid, place_.uuid.data(), DEK_UUID_SIZE) == 0)
+            return list.entry[i];
+    throw std::runtime_error("not in the first page of the list");
+}
+
 dek_ioc_stats Volume::stats() {
     auto s = argument<dek_ioc_stats>();
     if (caller_.call(DEK_IOC_STATS, s))

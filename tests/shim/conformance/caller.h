@@ -77,6 +77,8 @@ class Volume {
                 std::uint32_t timeout_ms = 0);
     int release(std::uint64_t token);
     int yield(std::uint64_t token, std::uint64_t first, std::uint64_t count);
+    int engine(std::uint32_t engine);
+    dek_list_entry listed();
     dek_ioc_stats stats();
     std::vector<dek_range_entry> ranges();
     std::vector<dek_association_entry> associations();

@@ -129,6 +129,10 @@ TEST_CASE("reserved fields must be zero in every call that has them") {
     f.fence = DEK_FENCE_HOLD;
     f.reserved = 1;
     CHECK(v.caller().call(DEK_IOC_FENCE, f) == EINVAL);
+    auto e = v.argument<dek_ioc_engine>();
+    e.reserved = 1;
+    CHECK(v.caller().call(DEK_IOC_ENGINE, e) == EINVAL);
+    CHECK(v.listed().engine != 0);
     auto s = v.argument<dek_ioc_stats>();
     s.reserved = 1;
     CHECK(v.caller().call(DEK_IOC_STATS, s) == EINVAL);

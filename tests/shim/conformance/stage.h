@@ -21,6 +21,7 @@ struct Spec {
     std::uint32_t logical_block = 4096;
     unsigned delay_ms = 0; // each operation of the device takes so long
     bool read_only = false;
+    bool no_engine = false;
 };
 
 // A volume over a device of its own. `node`: where to do I/O; `backing`: a file with the device's

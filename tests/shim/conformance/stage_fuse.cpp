@@ -121,7 +121,8 @@ Place FuseStage::make(const Spec& spec) {
     v.count = spec.sectors;
     v.data_unit = spec.data_unit;
     v.logical_block = spec.logical_block;
-    v.flags = spec.read_only ? DEK_VOLUME_READONLY : 0;
+    v.flags =
+        (spec.read_only ? DEK_VOLUME_READONLY : 0) | (spec.no_engine ? DEK_VOLUME_NO_ENGINE : 0);
     place.name.copy(v.name, sizeof(v.name) - 1);
     device.copy(v.device, sizeof(v.device) - 1);
     must(ioctl(DEK_IOC_VOLUME_CREATE, &v), "DEK_IOC_VOLUME_CREATE");

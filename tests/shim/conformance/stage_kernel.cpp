@@ -97,7 +97,8 @@ Place KernelStage::make(const Spec& spec) {
     if (!dmsetup("create " + place.name + (spec.read_only ? " --readonly" : "") + " --table '0 " +
                  std::to_string(spec.sectors) + " dek " + text(place.uuid) + " " + device + " " +
                  std::to_string(spec.offset) + " " + std::to_string(spec.data_unit) +
-                 " 1 block_size:" + std::to_string(spec.logical_block) + "'"))
+                 " 2 block_size:" + std::to_string(spec.logical_block) +
+                 (spec.no_engine ? " engine:none'" : " engine:auto'")))
         throw std::runtime_error("no volume");
     return place;
 }

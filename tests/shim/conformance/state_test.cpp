@@ -181,6 +181,65 @@ TEST_CASE_METHOD(Fixture, "a fence that holds lets I/O wait for its key") {
     CHECK(written == EIO);
 }
 
+TEST_CASE_METHOD(Fixture, "an engine that is off leaves a fence, until it is turned on") {
+    const auto engine = v.listed().engine;
+    REQUIRE(engine != 0);
+    CHECK((v.listed().engines & engine) == engine);
+    REQUIRE(v.engine(0) == 0);
+    CHECK(v.listed().engine == 0);
+    CHECK(v.listed().engines == 0);
+    REQUIRE(v.map(1, {{0, 1024}}) == 0);
+    CHECK(v.query({{0, 8}}) == DEK_NOT_CAPABLE);
+    CHECK(v.query({{2048, 8}}) == DEK_NOT_CAPABLE);
+    CHECK(v.associate(a) == DEK_NOT_CAPABLE);
+    CHECK(v.associations().empty());
+    CHECK(v.write(0, data) == EIO);
+    CHECK(v.write(2048, data) == 0);
+    std::uint64_t token = 0;
+    REQUIRE(v.quiesce(0, 1024, token) == 0);
+    REQUIRE(v.yield(token, 0, 1024) == 0);
+    REQUIRE(v.release(token) == 0);
+    REQUIRE(v.write(0, data) == 0);
+    CHECK(v.on_device(0, 8) == data);
+    REQUIRE(v.engine(engine) == 0);
+    CHECK(v.listed().engine == engine);
+    CHECK(v.query({{0, 8}}) == DEK_OK);
+    REQUIRE(v.associate(a) == DEK_OK);
+    CHECK(state_at(v, 0) == DEK_RANGE_KEYED);
+    REQUIRE(v.write(0, data) == 0);
+    CHECK(v.on_device(0, 8) == expected(a, 0, data));
+}
+
+TEST_CASE_METHOD(Fixture, "a key keeps its engine") {
+    const auto engine = v.listed().engine;
+    REQUIRE(v.associate(a) == DEK_OK);
+    CHECK(v.engine(0) == EBUSY);
+    CHECK(v.listed().engine == engine);
+    CHECK(v.engine(engine) == 0); // nothing to change
+    REQUIRE(v.disassociate(a.handle) == DEK_OK);
+    CHECK(v.engine(0) == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "only an engine that is there can be turned on") {
+    const auto has = v.listed().engines;
+    REQUIRE(v.engine(0) == 0);
+    for (const std::uint32_t e :
+         {DEK_ENGINE_INLINE, DEK_ENGINE_ACCEL, DEK_ENGINE_CPU, 8u, 1u << 31})
+        if (!(has & e))
+            CHECK(v.engine(e) == EOPNOTSUPP);
+    CHECK(v.engine(DEK_ENGINE_CPU | DEK_ENGINE_ACCEL) == EINVAL);
+    CHECK(v.listed().engine == 0);
+    auto e = v.argument<dek_ioc_engine>();
+    e.uuid[0] ^= 0xff;
+    CHECK(v.caller().call(DEK_IOC_ENGINE, e) == ENOENT);
+}
+
+TEST_CASE("a volume may begin with its engine off") {
+    Volume v(Spec{.no_engine = true});
+    CHECK(v.listed().engine == 0);
+    CHECK(v.query({{0, 8}}) == DEK_NOT_CAPABLE);
+}
+
 TEST_CASE_METHOD(Fixture, "a held range waits, its neighbours do not, and release lets it go on") {
     REQUIRE(v.map(1, {}) == 0);
     std::uint64_t token = 0, second = 0;

@@ -161,10 +161,10 @@ class Controller {
     // A call's number and size as they should be or not, its bytes mostly noise.
     void raw() {
         static constexpr unsigned long calls[] = {
-            DEK_IOC_VERSION, DEK_IOC_COMMAND,      DEK_IOC_MAP,    DEK_IOC_QUIESCE,
-            DEK_IOC_RELEASE, DEK_IOC_YIELD,        DEK_IOC_FENCE,  DEK_IOC_LIST,
-            DEK_IOC_RANGES,  DEK_IOC_ASSOCIATIONS, DEK_IOC_TOKENS, DEK_IOC_STATS,
-            DEK_IOC_EVENTS,  DEK_IOC_VOLUME_CREATE};
+            DEK_IOC_VERSION, DEK_IOC_COMMAND,       DEK_IOC_MAP,    DEK_IOC_QUIESCE,
+            DEK_IOC_RELEASE, DEK_IOC_YIELD,         DEK_IOC_FENCE,  DEK_IOC_LIST,
+            DEK_IOC_RANGES,  DEK_IOC_ASSOCIATIONS,  DEK_IOC_TOKENS, DEK_IOC_STATS,
+            DEK_IOC_EVENTS,  DEK_IOC_VOLUME_CREATE, DEK_IOC_ENGINE};
         alignas(8) static std::uint8_t buffer[1 << 16];
         unsigned long number = calls[random_.below(std::size(calls))];
         std::memset(buffer, random_.chance(70) ? 0 : 0xff, sizeof buffer);

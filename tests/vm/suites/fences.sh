@@ -96,5 +96,35 @@ check "opted in: not of the reserved range" refused blkdiscard /dev/mapper/v
 e 2 disassociate "$handle"
 check "opted in: not through a fence" refused blkdiscard --offset 0 --length 1048576 /dev/mapper/v
 dmsetup remove v
+# An endpoint that is off: a fence and nothing else.
+dek v 4 65536 /dev/ram0 128 4096 2 fence:transport engine:none
+check "off: the table says so again" [ "$(dmsetup table v)" = "0 65536 dek $(uuid_of 4) 1:0 128 4096 2 fence:transport engine:none" ]
+check "off: so does the status" sh -c "dmsetup status v | grep -q ' none$'"
+check "off: so does the list" [ "$(e 4 engine)" = off ]
+e 4 map 1 128+32768
+check "off: no key is taken" refused e 4 associate "$key1" 4096 unit 128 0 128+32768
+check "off: a write fails" refused put
+check "off: beside it I/O passes" put seek=5000
+e 4 yield 128+32768
+check "off: yielded, ciphertext passes" put
+check "an accelerator that is not there is not turned on" refused e 4 engine accel
+e 4 engine cpu
+handle=$(e 4 associate "$key1" 4096 unit 128 0 128+32768)
+check "on: it passes" put
+check "on: not in the clear" refused cmp -n 4096 -i 0:65536 /tmp/plain /dev/ram0
+dmsetup suspend v
+dmsetup load v --table "0 65536 dek $(uuid_of 4) /dev/ram0 128 4096 2 fence:transport engine:none"
+dmsetup resume v
+check "on: and stays so whatever a new table says" [ "$(e 4 engine)" = cpu ]
+check "on: with its key" put
+check "on: it is not turned off under a key" refused e 4 engine off
+e 4 disassociate "$handle"
+check "off again" e 4 engine off
+check "an engine of no such name is no option" refused dmsetup reload v --table "0 65536 dek $(uuid_of 4) /dev/ram0 128 4096 1 engine:cpu"
+dmsetup reload v --table "0 65536 dek $(uuid_of 4) /dev/ram0 128 4096 1 engine:auto"
+dmsetup resume v
+check "engine:auto needs not be said" [ "$(dmsetup table v)" = "0 65536 dek $(uuid_of 4) 1:0 128 4096" ]
+check "and turns nothing on" [ "$(e 4 engine)" = off ]
+dmsetup remove v
 check "the module goes" rmmod dm_dek
 verdict
