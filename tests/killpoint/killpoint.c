@@ -8,6 +8,8 @@
  *   KILLPOINT_WHEN    before (default) | after | torn: the first half of the bytes is written, then the
  *                     kill; calls that write no bytes are killed before
  *   KILLPOINT_SECTOR  torn writes end at a multiple of so many bytes of the call (512: a disk's promise); 1 if unset
+ *   KILLPOINT_ARM     nothing is counted before this file exists
+ *   KILLPOINT_IOCTL   1: ioctls that change a device-mapper device or an endpoint count, too
  *   KILLPOINT_COUNT   file that receives the number of counted calls when the process exits by itself
  *   KILLPOINT_LOG     file to which the name of each counted call is appended, for people
  *
@@ -28,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -107,9 +110,13 @@ static bool reached(const char *name)
 {
 	const char *at = getenv("KILLPOINT_AT");
 	const char *log = getenv("KILLPOINT_LOG");
-	unsigned long now = atomic_fetch_add(&counted, 1) + 1;
+	const char *arm = getenv("KILLPOINT_ARM");
+	unsigned long now;
 	char line[64];
 
+	if (arm && syscall(SYS_faccessat, AT_FDCWD, arm, F_OK) != 0)
+		return false;
+	now = atomic_fetch_add(&counted, 1) + 1;
 	if (log) {
 		snprintf(line, sizeof(line), "%lu %s\n", now, name);
 		put_line(log, line, O_APPEND);
@@ -223,6 +230,33 @@ PLAIN(int, unlinkat, (int directory, const char *path, int flags), (directory, p
       at_matches(directory, path))
 PLAIN(int, creat, (const char *path, mode_t mode), (path, mode), path_matches(path))
 PLAIN(int, creat64, (const char *path, mode_t mode), (path, mode), path_matches(path))
+
+/* By number, <linux/dm-ioctl.h> and <dek/ioctl.h>: not what only asks, or waits. */
+static bool changes(unsigned long request)
+{
+	unsigned int number = _IOC_NR(request);
+
+	if (!getenv("KILLPOINT_IOCTL"))
+		return false;
+	if (_IOC_TYPE(request) == 0xfd) /* create, remove, rename, suspend and resume, load, clear, message */
+		return (number >= 3 && number <= 6) || number == 9 || number == 10 || number == 14;
+	/* the endpoints' command, map, quiesce, release, yield, fence, engine */
+	return _IOC_TYPE(request) == 0xde && ((number >= 1 && number <= 6) || number == 0xd);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	int (*real)(int, unsigned long, ...) = NEXT(int (*)(int, unsigned long, ...), "ioctl");
+	va_list list;
+	void *argument;
+	int result;
+
+	va_start(list, request);
+	argument = va_arg(list, void *);
+	va_end(list);
+	AROUND(changes(request) && fd_matches(fd), "ioctl", real(fd, request, argument), result);
+	return result;
+}
 
 static mode_t mode_of(int flags, va_list list)
 {
