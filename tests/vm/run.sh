@@ -89,7 +89,7 @@ prepare() { # VERSION
 run_suite() { # VERSION SUITE
     local version=$1 suite=$2 kernel=$kernels/$1 test="$work/$1-$2" start=$SECONDS rc
     mkdir "$test"
-    cp "$here/guest.sh" "$here/stack.sh" "$test/"
+    cp "$here/guest.sh" "$here/stack.sh" "$here/recorded.sh" "$test/"
     strip -g -o "$test/dm-dek.ko" "$kernel/dm-dek/dm-dek.ko"
     # busybox's own shell would run its applets instead of the programs that the suites mean
     { echo "suite='$version $suite'"; cat "$(script_of "$suite")"; } >"$test/suite.sh"
