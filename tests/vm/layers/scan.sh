@@ -76,5 +76,15 @@ begin
 blkdiscard -o $((30000 * 512)) -l 65536 /dev/mapper/leg
 dmsetup remove_all
 check "a discard in the encrypted range is found" found "LBA 30000: a discard" --least 0
+dmsetup create small --table "0 2048 linear /dev/ram2 0"
+record leg /dev/ram0 /dev/mapper/small
+keyed
+check "a load that fills the log" some_load
+dmsetup remove v
+unrecord leg
+check "a log that is full is found" found "the log has no end"
+dmsetup remove small
+begin
+unrecord leg
 check "a leg that was written nothing is not found good" refused scan --allow discards
 verdict
