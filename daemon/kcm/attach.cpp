@@ -77,6 +77,11 @@ Result<void> check_size(const volume::Header& header, const Device& device, bool
                     "it, and dekctl resize makes the new size known");
 }
 
+bool has_device_mapper() {
+    return ::access("/dev/mapper/control", F_OK) == 0 ||
+           ::access("/sys/class/misc/device-mapper", F_OK) == 0;
+}
+
 } // namespace
 
 Result<void> Controller::check_name_free(const std::string& name) {
@@ -99,17 +104,24 @@ Result<std::string> Controller::choose_shim(ShimChoice choice, const std::string
                                                           : parts_.shims.preferred();
     if (choice == ShimChoice::kernel && chosen.kind != "kernel")
         return fail(Errc::unsupported, "this kcmd knows no kernel shim");
+    const bool dm_crypt = choice != ShimChoice::fuse && has_device_mapper();
+    if (dm_crypt && policy == "never")
+        return std::string("kernel");
     auto version = chosen.shim->version();
+    if (!version && dm_crypt && choice == ShimChoice::automatic)
+        return std::string("kernel"); // no endpoint answers
     if (!version)
         return tl::unexpected(version.error());
     const bool hardware = version->engines & (DEK_ENGINE_INLINE | DEK_ENGINE_ACCEL);
-    if (policy == "never" || (policy == "hardware-only" && !hardware))
-        return fail(Errc::unsupported,
-                    std::string(policy == "never" ? "endpoint policy never"
-                                                  : "there is no hardware engine, and "
-                                                    "endpoint policy hardware-only") +
-                        " asks for dm-crypt, which needs device-mapper under kcmd's control");
-    return chosen.kind;
+    if (chosen.kind == "kernel" || policy == "prefer" || (policy == "hardware-only" && hardware))
+        return chosen.kind;
+    if (dm_crypt)
+        return std::string("kernel");
+    return fail(Errc::unsupported,
+                std::string(policy == "never" ? "endpoint policy never"
+                                              : "there is no hardware engine, and "
+                                                "endpoint policy hardware-only") +
+                    " asks for dm-crypt, which needs device-mapper in the kernel");
 }
 
 Result<volume::Header> Controller::authenticated(const SitedHeader& sited) {
@@ -219,6 +231,8 @@ void Controller::tell(const std::string& event, const Volume& volume) {
 // An endpoint that is there already is somebody's, and not taken away when this goes wrong.
 Result<void> Controller::check_unserved(const Volume& v) {
     auto served = site(v).shim->find(v.header.uuid);
+    if (!served && v.shim == "kernel")
+        return {}; // no module, no endpoint: dm-crypt
     if (!served)
         return tl::unexpected(served.error());
     if (*served)
@@ -242,9 +256,7 @@ Result<void> Controller::bring_up(Volume& v, const KeyFinder& keys, bool force, 
         if (auto r = site(v).backend->remove(*site(v).shim, v.node(), undo_patience); !r)
             log_error("endpoint-not-removed", r.error(), {{"volume", v.name}});
     });
-    if (auto r = site(v).backend->create(*site(v).shim, v.node()); !r)
-        return r;
-    if (auto r = establish(*site(v).shim, v.header, keys); !r)
+    if (auto r = put_in_service(v, keys, undo); !r)
         return r;
     if (!force)
         if (auto r = check_swap_or_root(v); !r)

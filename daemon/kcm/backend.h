@@ -4,7 +4,9 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 
+#include "kcm/layers/table_line.h"
 #include "kcm/shim.h"
 
 namespace dek::kcm {
@@ -18,6 +20,11 @@ struct NodeSpec {
     std::uint32_t data_unit = 4096;
     std::uint32_t logical_block = 4096;
     bool read_only = false;
+    // Kernel shim: what the device is made of over the device of that number, for so many LBAs.
+    // None: of its own endpoint.
+    using Lines = std::function<Result<std::vector<layers::TableLine>>(const std::string& beneath,
+                                                                       std::uint64_t lbas)>;
+    Lines lines;
 };
 
 // Called from the operations thread only.

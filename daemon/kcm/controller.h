@@ -10,6 +10,7 @@
 #include "kcm/header_site.h"
 #include "kcm/key_service.h"
 #include "kcm/keystore_seat.h"
+#include "kcm/legs.h"
 #include "kcm/negotiate.h"
 #include "kcm/options.h"
 #include "kcm/record.h"
@@ -86,7 +87,11 @@ class Controller {
     // Nobody may have the block device open while it shrinks, unless force.
     Result<VolumePtr> resize(const std::string& name, std::optional<std::uint64_t> lbas,
                              bool force = false);
+    // "endpoint", "software" or "auto". Live: I/O waits for a moment.
     Result<VolumePtr> switch_to(const std::string& name, const std::string& where);
+    // Looks at what lies beneath the volumes and does what follows: other layers encrypt, new paths
+    // get keys. True: something has to wait and wants another call.
+    bool review();
     Result<volume::Copy> header_restore(const std::string& device, const HeaderQuery& query,
                                         const volume::Copy& backup, bool force);
 
@@ -104,6 +109,7 @@ class Controller {
 
     const Shims& shims() const { return parts_.shims; }
     const ControllerParts& parts() const { return parts_; }
+    Legs& legs() { return legs_; }
 
   private:
     struct Plan;
@@ -141,7 +147,30 @@ class Controller {
     void unlink(const std::string& name);
     std::vector<keys::KeyInfo> key_infos(const volume::Header& header);
 
+    // serve.cpp
+    layers::TopTarget top_target(const Volume& volume, const LunMap& map);
+    Result<std::shared_ptr<const Survey>> look(const Volume& volume);
+    Result<void> put_in_service(Volume& volume, const KeyFinder& keys, Undo& undo);
+    Result<void> resize_lines(const Volume& volume, std::uint64_t lbas);
+    KeyFinder key_finder();
+    Result<KeyRing> keys_of(const volume::Header& header);
+    void leave_lost_legs(const Volume& volume, const std::shared_ptr<const Survey>& old);
+
+    // switch.cpp
+    class Switch;
+    struct Review { // of a volume that is not where it ought to be
+        layers::Encryptor to = layers::Encryptor::nobody;
+        std::chrono::milliseconds wait{0};
+        std::chrono::steady_clock::time_point quiet{};
+    };
+    Result<void> take_over(Volume& volume, std::shared_ptr<const Survey> survey);
+    Result<void> refresh_legs(Volume& volume, std::shared_ptr<const Survey> survey);
+    bool may_switch_now(const Volume& volume, layers::Encryptor to);
+    bool review_volume(const VolumePtr& volume);
+
     // detach.cpp
+    Result<bool> is_served(const Volume& volume);
+    void leave_legs(const Volume& volume);
     Result<void> check_detached(const Device& device, const std::optional<Uuid>& uuid);
     Result<void> clear_away(const Volume& volume);
     void keep_attached(const Volume& volume);
@@ -171,6 +200,9 @@ class Controller {
     void describe(Volume& volume, const Record& record, const dek_list_entry& endpoint);
     Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
     void revive(const Volume& volume, const dek_list_entry& endpoint);
+    bool resync_lines(const Record& record);
+    Result<void> resume_lines(Volume& volume);
+    bool settle_record(Volume volume, const Record& record, const Result<void>& done);
     void settle_node(Volume& volume, const Record& record);
     bool resync_site(const ShimSite& at, std::vector<Record> records);
     std::optional<Record> record_of_stranger(const ShimSite& at, const dek_list_entry& endpoint);
@@ -185,6 +217,7 @@ class Controller {
 
     ControllerParts parts_;
     Records records_;
+    std::map<Uuid, Review> reviews_;
 };
 
 } // namespace dek::kcm

@@ -6,6 +6,7 @@
 
 #include "base/durable.h"
 #include "base/log.h"
+#include "kcm/beneath.h"
 #include "kcm/controller.h"
 
 namespace dek::kcm {
@@ -19,9 +20,24 @@ Result<void> Controller::clear_away(const Volume& v) {
     if (auto r = site(v).backend->remove(*site(v).shim, v.node(), std::chrono::milliseconds(500));
         !r)
         return r;
+    leave_legs(v);
     records_.remove(v.name);
     parts_.registry->withdraw(v.name);
     return {};
+}
+
+// Nobody can write to the volume any more, so what its legs held for it goes.
+void Controller::leave_legs(const Volume& v) {
+    if (auto r = Beneath(*site(v).shim, v.header, v.survey).leave(); !r)
+        log_error("legs-not-left", r.error(), {{"volume", v.name}});
+}
+
+// Its endpoint, or the device that has no endpoint of its own, is there.
+Result<bool> Controller::is_served(const Volume& v) {
+    if (v.encryptor != layers::Encryptor::top)
+        return site(v).backend->exposed(v.node()).has_value();
+    auto endpoint = site(v).shim->find(v.header.uuid);
+    return endpoint ? Result<bool>(endpoint->has_value()) : tl::unexpected(endpoint.error());
 }
 
 // Neither this device nor this volume may be attached. One that is down, its endpoint gone, is
@@ -33,10 +49,10 @@ Result<void> Controller::check_detached(const Device& device, const std::optiona
     if (!attached)
         return {};
     if (attached->state == VolumeState::down) {
-        auto endpoint = site(*attached).shim->find(attached->header.uuid);
-        if (!endpoint)
-            return tl::unexpected(endpoint.error());
-        if (!*endpoint)
+        auto served = is_served(*attached);
+        if (!served)
+            return tl::unexpected(served.error());
+        if (!*served)
             return clear_away(*attached);
     }
     if (attached->identity != device.identity())
@@ -80,8 +96,10 @@ Result<void> Controller::detach(const std::string& name, std::chrono::millisecon
         keep_attached(v);
         return fail(r.error().code, "volume " + name + " stays attached: " + r.error().reason);
     }
+    leave_legs(v);
     records_.remove(name);
     parts_.registry->withdraw(name);
+    reviews_.erase(v.header.uuid);
     for (const auto& key : v.header.keys)
         if (parts_.registry->using_key(key.id).empty())
             parts_.keys->forget(key.id);

@@ -46,6 +46,14 @@ LunMap encrypted_device_map(const volume::Header& header) {
     return map_of(std::move(ranges)).merged();
 }
 
+dek_range header_units(const volume::Header& h) {
+    if (h.place != volume::Place::in_place)
+        return {0, 0};
+    const std::uint64_t unit = h.data_unit / 512;
+    const std::uint64_t first = h.header_lba / unit * unit;
+    return {first, (h.header_lba + volume::header_lbas + unit - 1) / unit * unit - first};
+}
+
 std::vector<dek_map_entry> must_encrypt_map(const volume::Header& header) {
     std::vector<dek_map_entry> entries;
     const LunMap encrypted = encrypted_device_map(header);

@@ -37,6 +37,9 @@ std::uint64_t tweak_of(const volume::Header& header, std::uint64_t volume_lba);
 LunMap device_map_of_key(const volume::Header& header, std::size_t index);
 // All encrypted ranges, neighbours joined, as device LBAs.
 LunMap encrypted_device_map(const volume::Header& header);
+// The whole data units in which an in-place header lies, as LBAs of the volume; they stay plain.
+// Empty for one outside the volume.
+dek_range header_units(const volume::Header& header);
 // What the shim's must-encrypt map has to say: encrypted ranges, and the reserved place of an
 // in-place header.
 std::vector<dek_map_entry> must_encrypt_map(const volume::Header& header);

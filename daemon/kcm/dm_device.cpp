@@ -2,13 +2,16 @@
 #include "kcm/dm_device.h"
 
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
+#include <ctime>
 #include <memory>
 #include <thread>
 
 #include <libdevmapper.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
@@ -76,6 +79,45 @@ void wait_for_udev(std::uint32_t cookie) {
     }
 }
 
+// A call of this thread that is still in the kernel when `after` has passed comes back from there
+// with EINTR, as one that waits for I/O does for any signal.
+class Interruption {
+  public:
+    explicit Interruption(std::chrono::milliseconds after) {
+        static const bool once = [] {
+            struct sigaction action = {};
+            action.sa_handler = [](int) {};
+            return ::sigaction(signal, &action, nullptr) == 0;
+        }();
+        sigset_t mine;
+        ::sigemptyset(&mine);
+        ::sigaddset(&mine, signal);
+        ::pthread_sigmask(SIG_UNBLOCK, &mine, &before_);
+        sigevent event = {};
+        event.sigev_notify = SIGEV_THREAD_ID;
+        event.sigev_signo = signal;
+        event._sigev_un._tid = ::gettid();
+        armed_ = once && ::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
+        const auto s = std::chrono::duration_cast<std::chrono::seconds>(after);
+        const itimerspec at = {{1, 0}, {s.count(), (after - s).count() * 1000000 + 1}};
+        if (armed_)
+            ::timer_settime(timer_, 0, &at, nullptr);
+    }
+    ~Interruption() {
+        if (armed_)
+            ::timer_delete(timer_);
+        ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+    Interruption(const Interruption&) = delete;
+    Interruption& operator=(const Interruption&) = delete;
+
+  private:
+    static constexpr int signal = SIGURG; // ignored by everybody who does not ask for it
+    timer_t timer_{};
+    bool armed_ = false;
+    sigset_t before_{};
+};
+
 // A task that makes the kernel send an event, and udev's answer to it.
 Result<void> run_and_settle(dm_task* task, std::uint16_t udev_flags, const std::string& what) {
     std::uint32_t cookie = 0;
@@ -137,10 +179,15 @@ Result<std::optional<DmInfo>> info_of(Task task, const std::string& what) {
         return std::optional<DmInfo>();
     const char* name = dm_task_get_name(task.get());
     const char* uuid = dm_task_get_uuid(task.get());
-    return DmInfo{name ? name : "",     "/dev/dm-" + std::to_string(info.minor),
-                  info.open_count,      info.suspended != 0,
-                  info.live_table != 0, info.inactive_table != 0,
-                  info.read_only != 0,  uuid ? uuid : ""};
+    return DmInfo{name ? name : "",
+                  "/dev/dm-" + std::to_string(info.minor),
+                  std::to_string(info.major) + ":" + std::to_string(info.minor),
+                  info.open_count,
+                  info.suspended != 0,
+                  info.live_table != 0,
+                  info.inactive_table != 0,
+                  info.read_only != 0,
+                  uuid ? uuid : ""};
 }
 
 } // namespace
@@ -243,17 +290,27 @@ Result<void> dm_rename(const std::string& from, const std::string& to) {
     return run_and_settle(task.get(), 0, what);
 }
 
-Result<void> dm_suspend(const std::string& name, Freeze freeze) {
+Result<void> dm_suspend(const std::string& name, Freeze freeze,
+                        std::chrono::milliseconds patience) {
     const Task task = named_task(DM_DEVICE_SUSPEND, name);
-    if (!task || (freeze == Freeze::no && !dm_task_skip_lockfs(task.get())) ||
-        !dm_task_run(task.get()))
-        return failed(task.get(), "device " + name + " cannot be suspended");
-    return {};
+    const std::string what = "device " + name + " cannot be suspended";
+    if (!task || (freeze == Freeze::no && !dm_task_skip_lockfs(task.get())))
+        return failed(task.get(), what);
+    const Interruption alarm(patience);
+    if (dm_task_run(task.get()))
+        return {};
+    if (dm_task_get_errno(task.get()) != EINTR)
+        return failed(task.get(), what);
+    return fail(Errc::timeout, what + ": I/O to it has not ended within " +
+                                   std::to_string(patience.count() / 1000) + " s");
 }
 
-Result<void> dm_resume(const std::string& name, bool hidden) {
+Result<void> dm_resume(const std::string& name, bool hidden, Freeze freeze) {
     const Task task = named_task(DM_DEVICE_RESUME, name);
     const std::string what = "device " + name + " cannot be resumed";
+    if (task && freeze == Freeze::no && !dm_task_skip_lockfs(task.get()))
+        return failed(task.get(), what);
+    const Interruption alarm(suspend_patience);
     return task ? run_and_settle(task.get(), hidden ? hidden_flags : 0, what)
                 : failed(nullptr, what);
 }
@@ -278,13 +335,33 @@ Result<void> dm_replace(const std::string& name, const DmTable& table, bool read
         return tl::unexpected(old.error());
     if (auto r = dm_load(name, table, read_only); !r)
         return r;
-    if (auto r = dm_suspend(name, Freeze::yes); !r) {
+    if (auto r = dm_suspend(name, Freeze::yes, suspend_patience); !r) {
         dm_clear(name);
         return r;
     }
     auto done = dm_resume(name, hidden);
     if (!done)
         if (auto back = go_back(name, *old, read_only, hidden); !back)
+            return fail(done.error().code,
+                        done.error().reason + "; " + back.error().reason + ": it stays suspended");
+    return done;
+}
+
+Result<void> dm_replace_held(const std::string& name, const DmTable& table) {
+    const auto old = dm_table(name);
+    if (!old)
+        return tl::unexpected(old.error());
+    if (auto r = dm_load(name, table, false); !r)
+        return r;
+    const Task task = named_task(DM_DEVICE_SUSPEND, name);
+    if (!task || !dm_task_skip_lockfs(task.get()) || !dm_task_no_flush(task.get()) ||
+        !dm_task_run(task.get())) {
+        dm_clear(name);
+        return failed(task.get(), "device " + name + " cannot be suspended");
+    }
+    auto done = dm_resume(name, false);
+    if (!done)
+        if (auto back = go_back(name, *old, false, false); !back)
             return fail(done.error().code,
                         done.error().reason + "; " + back.error().reason + ": it stays suspended");
     return done;

@@ -21,7 +21,8 @@ using DmTable = std::vector<layers::TableLine>;
 
 struct DmInfo {
     std::string name;
-    std::string node; // "/dev/dm-3"
+    std::string node;   // "/dev/dm-3"
+    std::string number; // "253:3"
     int open_count = 0;
     bool suspended = false;
     bool live = false;     // has an active table
@@ -71,11 +72,19 @@ Result<void> dm_replace(const std::string& name, const DmTable& table, bool read
 // The same step by step. A loaded table waits, and comes live with the resume; dm_clear() drops it.
 Result<void> dm_load(const std::string& name, const DmTable& table, bool read_only);
 void dm_clear(const std::string& name);
-// What is under way ends first. Freeze: a filesystem on it, too, so that what is on the disk is
-// complete in itself.
+// What is under way ends first; Errc::timeout when it has not after `patience`, and I/O goes on.
+// Freeze: a filesystem on it, too, so that what is on the disk is complete in itself.
 enum class Freeze { no, yes };
-Result<void> dm_suspend(const std::string& name, Freeze freeze);
-Result<void> dm_resume(const std::string& name, bool hidden);
+inline constexpr std::chrono::milliseconds suspend_patience{40000};
+Result<void> dm_suspend(const std::string& name, Freeze freeze,
+                        std::chrono::milliseconds patience = suspend_patience);
+// With a table loaded it suspends by itself: what waits for the change waits least.
+Result<void> dm_resume(const std::string& name, bool hidden, Freeze freeze = Freeze::yes);
+
+// dm_replace() for a device whose I/O may be waiting for what the new table brings, a multipath
+// without paths say: what is under way goes back to the device instead of being waited for. One
+// that stands suspended goes on with the new table.
+Result<void> dm_replace_held(const std::string& name, const DmTable& table);
 
 // Errc::busy when it is still open after `patience`. Fine when it is not there.
 Result<void> dm_remove(const std::string& name, std::chrono::milliseconds patience);

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "kcm/device_use.h"
+#include "kcm/header_place.h"
 #include "kcm/loop.h"
 
 namespace dek::kcm {
@@ -66,19 +67,18 @@ layers::TableLine target_of(const NodeSpec& spec, dev_t beneath, std::uint64_t l
                                  std::to_string(spec.data_unit) + " 1 fence:eio"};
 }
 
-Result<DmInfo> find_device(const NodeSpec& spec) {
-    auto info = dm_find(dm_uuid(spec));
-    if (!info)
-        return tl::unexpected(info.error());
-    if (!*info)
-        return fail(Errc::not_found, "the device of volume " + spec.name + " is gone");
-    return **info;
+Result<DmTable> table_of(const NodeSpec& spec, dev_t beneath, std::uint64_t lbas) {
+    if (spec.lines)
+        return spec.lines(number_of(beneath), lbas);
+    return DmTable{target_of(spec, beneath, lbas)};
 }
 
+// A volume may have the device of its header's place beneath it, too, which is made of the same.
 Result<dev_t> device_beneath(const DmInfo& info) {
     auto beneath = dm_beneath(info.name);
     if (!beneath)
         return tl::unexpected(beneath.error());
+    std::erase_if(*beneath, is_header_place);
     if (beneath->size() != 1)
         return fail(Errc::internal, "device " + info.name + " has no table of ours");
     return beneath->front();
@@ -91,8 +91,10 @@ Result<void> give_table(const NodeSpec& spec, const DmInfo& info, std::uint64_t 
         beneath = block_number(spec.device);
     if (!beneath)
         return tl::unexpected(beneath.error());
-    return dm_replace(info.name, {target_of(spec, *beneath, lbas)}, spec.read_only,
-                      info.name == hidden_name(spec));
+    auto table = table_of(spec, *beneath, lbas);
+    if (!table)
+        return tl::unexpected(table.error());
+    return dm_replace(info.name, *table, spec.read_only, info.name == hidden_name(spec));
 }
 
 std::string who_uses(const std::string& node) {
@@ -102,6 +104,26 @@ std::string who_uses(const std::string& node) {
 }
 
 } // namespace
+
+Result<DmInfo> find_volume_device(const NodeSpec& spec) {
+    auto info = dm_find(dm_uuid(spec));
+    if (!info)
+        return tl::unexpected(info.error());
+    if (!*info)
+        return fail(Errc::not_found, "the device of volume " + spec.name + " is gone");
+    return **info;
+}
+
+Result<void> load_volume_table(const NodeSpec& spec) {
+    auto info = find_volume_device(spec);
+    if (!info)
+        return tl::unexpected(info.error());
+    auto beneath = device_beneath(*info);
+    if (!beneath)
+        return tl::unexpected(beneath.error());
+    auto table = table_of(spec, *beneath, spec.size);
+    return table ? dm_load(info->name, *table, spec.read_only) : tl::unexpected(table.error());
+}
 
 Result<void> KernelVolumes::create(Shim&, const NodeSpec& spec) {
     Fd held; // from here on the mapped device holds it
@@ -115,15 +137,14 @@ Result<void> KernelVolumes::create(Shim&, const NodeSpec& spec) {
     auto number = block_number(beneath);
     if (!number)
         return tl::unexpected(number.error());
-    return dm_create({hidden_name(spec),
-                      dm_uuid(spec),
-                      {target_of(spec, *number, spec.size)},
-                      spec.read_only,
-                      true});
+    auto table = table_of(spec, *number, spec.size);
+    if (!table)
+        return tl::unexpected(table.error());
+    return dm_create({hidden_name(spec), dm_uuid(spec), std::move(*table), spec.read_only, true});
 }
 
 Result<Fd> KernelVolumes::open(const NodeSpec& spec) {
-    auto info = find_device(spec);
+    auto info = find_volume_device(spec);
     if (!info)
         return tl::unexpected(info.error());
     Fd fd(::open(info->node.c_str(), O_RDONLY | O_CLOEXEC));
@@ -157,7 +178,7 @@ Result<void> KernelVolumes::conceal(const NodeSpec& spec, std::chrono::milliseco
     auto done = dm_remove((*info)->name, patience);
     if (!done && done.error().code == Errc::busy)
         return fail(Errc::busy, who_uses((*info)->node));
-    return done;
+    return done ? remove_header_place(spec.uuid) : done;
 }
 
 // The endpoint goes with the last table that names it, and the loop device with that, once nobody
@@ -184,7 +205,7 @@ Result<Fd> KernelVolumes::seize(const NodeSpec& spec, std::chrono::milliseconds 
 }
 
 Result<void> KernelVolumes::resize(Shim&, const NodeSpec& spec, std::uint64_t lbas) {
-    auto info = find_device(spec);
+    auto info = find_volume_device(spec);
     if (!info)
         return tl::unexpected(info.error());
     auto beneath = device_beneath(*info);
@@ -200,11 +221,14 @@ Result<void> KernelVolumes::resize(Shim&, const NodeSpec& spec, std::uint64_t lb
 
 // Killed between its making and its first table, or between suspending and resuming.
 Result<void> KernelVolumes::revive(const NodeSpec& spec, std::uint64_t lbas) {
-    auto info = find_device(spec);
+    auto info = find_volume_device(spec);
     if (!info)
         return tl::unexpected(info.error());
-    if (info->live && !info->suspended)
+    if (info->live && !info->suspended) {
+        if (info->inactive) // of a switch that did not come to that
+            dm_clear(info->name);
         return {};
+    }
     log(Level::warning, "standing-device-revived", {{"volume", spec.name}});
     return give_table(spec, *info, lbas);
 }

@@ -8,6 +8,10 @@
 
 namespace dek::kcm {
 
+// The volume's device, and a new table for it by spec.lines, which waits for the next resume.
+Result<DmInfo> find_volume_device(const NodeSpec& spec);
+Result<void> load_volume_table(const NodeSpec& spec);
+
 class KernelVolumes : public Backend {
   public:
     const char* kind() const override { return "kernel"; }

@@ -15,18 +15,6 @@ tl::unexpected<Error> fail_status(dek_status status, const std::string& what) {
     return fail(errc_of(status), what + ": the endpoint answers " + dek_status_text(status));
 }
 
-dek_blob blob_of(const Secret& key, Secret& padded) {
-    std::copy(key.bytes().begin(), key.bytes().end(), padded.bytes().begin());
-    dek_blob blob{};
-    blob.present = true;
-    blob.type = DEK_BLOB_UNWRAPPED;
-    blob.key_length = static_cast<__u8>(key.size());
-    blob.algorithm = DEK_ALG_AES;
-    blob.mode = DEK_MODE_XTS;
-    blob.key_data = padded.bytes().data();
-    return blob;
-}
-
 bool same_geometry(const __u8 wire[DEK_APP_INFO_SIZE], const dek_geometry& g) {
     const auto* w = reinterpret_cast<const dek_wire_app_info*>(wire);
     return dek_get_le32(&w->data_unit) == g.data_unit && w->tweak_rule == g.tweak_rule &&
@@ -150,6 +138,18 @@ Result<void> establish_once(Shim& shim, const volume::Header& header, const KeyF
 }
 
 } // namespace
+
+dek_blob blob_of(const Secret& key, Secret& padded) {
+    std::copy(key.bytes().begin(), key.bytes().end(), padded.bytes().begin());
+    dek_blob blob{};
+    blob.present = true;
+    blob.type = DEK_BLOB_UNWRAPPED;
+    blob.key_length = static_cast<__u8>(key.size());
+    blob.algorithm = DEK_ALG_AES;
+    blob.mode = DEK_MODE_XTS;
+    blob.key_data = padded.bytes().data();
+    return blob;
+}
 
 Address Negotiation::address() {
     return {endpoint_id_, next_handle_++};

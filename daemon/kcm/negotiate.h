@@ -42,6 +42,10 @@ class Negotiation {
     std::uint64_t next_handle_ = 1;
 };
 
+// The key as the protocol carries it. `padded`: DEK_KEY_DATA_SIZE zeros, which take the key, and
+// which the blob points into.
+dek_blob blob_of(const Secret& key, Secret& padded);
+
 using KeyFinder = std::function<Result<Secret>(const volume::HeaderKey&)>;
 
 // Makes the endpoint do what the header says, from whatever state it is in: the must-encrypt map,

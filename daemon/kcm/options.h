@@ -27,6 +27,8 @@ struct Options {
     std::chrono::milliseconds provider_timeout{10000};
     std::chrono::milliseconds recover{
         60000}; // how long encrypted I/O waits for its keys after a shim restart
+    std::chrono::milliseconds switch_back{
+        30000}; // how long an endpoint has to be well before a volume goes back to it
     Level log_level = Level::info;
 
     std::string shim_path() const { return shim_dir.empty() ? run_dir + "/shim" : shim_dir; }

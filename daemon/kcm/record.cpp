@@ -35,6 +35,8 @@ Result<Record> parse(const fs::path& path) {
         r.shim = j.at("shim").get<std::string>();
         r.read_only = j.at("read_only").get<bool>();
         r.complete = j.at("complete").get<bool>();
+        r.wish =
+            j.value("wish", "") == wish_name(Wish::software) ? Wish::software : Wish::automatic;
         r.keys = j.value("keys", std::vector<std::string>());
         return r;
     } catch (const json::exception&) {
@@ -45,10 +47,11 @@ Result<Record> parse(const fs::path& path) {
 } // namespace
 
 Result<void> Records::write(const Record& r) const {
-    json j = {{"name", r.name},         {"uuid", volume::uuid_text(r.uuid)},
-              {"device", r.device},     {"identity", r.identity},
-              {"shim", r.shim},         {"read_only", r.read_only},
-              {"complete", r.complete}, {"keys", r.keys}};
+    json j = {{"name", r.name},           {"uuid", volume::uuid_text(r.uuid)},
+              {"device", r.device},       {"identity", r.identity},
+              {"shim", r.shim},           {"read_only", r.read_only},
+              {"complete", r.complete},   {"keys", r.keys},
+              {"wish", wish_name(r.wish)}};
     if (r.header_lba)
         j["header_at"] = *r.header_lba;
     else
@@ -96,6 +99,7 @@ Record record_of(const Volume& volume, bool complete) {
         r.header_lba = volume.header.header_lba;
     r.shim = volume.shim;
     r.read_only = volume.read_only;
+    r.wish = volume.wish;
     for (const auto& key : volume.header.keys)
         r.keys.push_back(key.id);
     r.complete = complete;

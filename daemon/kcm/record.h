@@ -19,7 +19,8 @@ struct Record {
     std::string shim;
     bool read_only = false;
     std::vector<std::string> keys; // IDs; none: not known
-    bool complete = false;         // false: its making had begun; nobody was told of it yet
+    Wish wish = Wish::automatic;
+    bool complete = false; // false: its making had begun; nobody was told of it yet
 };
 
 class Records {

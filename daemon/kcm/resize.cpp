@@ -7,15 +7,6 @@
 namespace dek::kcm {
 namespace {
 
-// The data units in which the header lies, which stay plain; none for one outside the volume.
-dek_range header_units(const volume::Header& h) {
-    if (h.place != volume::Place::in_place)
-        return {0, 0};
-    const std::uint64_t unit = h.data_unit / 512;
-    const std::uint64_t first = h.header_lba / unit * unit;
-    return {first, (h.header_lba + volume::header_lbas + unit - 1) / unit * unit - first};
-}
-
 // What was encrypted to the very end stays so: nothing new is ever plain by itself. A header at the
 // end is not what makes a volume end plain.
 void extend_ranges(volume::Header& next, std::uint64_t old_size) {
@@ -107,6 +98,8 @@ Result<void> Controller::catch_up(Volume& v, const Device& device) {
 
 // What the endpoint serves is brought in line with the header in force.
 Result<void> Controller::follow_header(Volume& v) {
+    if (v.encryptor != layers::Encryptor::top)
+        return resume_lines(v);
     auto endpoint = site(v).shim->find(v.header.uuid);
     if (!endpoint)
         return tl::unexpected(endpoint.error());
@@ -119,7 +112,7 @@ Result<void> Controller::follow_header(Volume& v) {
 // cut off again until then. What shrinks, the header does first: nothing that may have to stay is
 // fenced for a moment.
 Result<void> Controller::take_size(Volume& v, const Device& device, const volume::Header& next) {
-    if (next.size > v.header.size)
+    if (next.size > v.header.size && v.encryptor == layers::Encryptor::top)
         if (auto r = site(v).backend->resize(*site(v).shim, v.node(), next.size); !r)
             return r;
     auto written = write_header(v, device, next);

@@ -5,6 +5,9 @@
 
 #include "base/log.h"
 #include "kcm/controller.h"
+#include "kcm/kernel_table.h"
+#include "kcm/kernel_volume.h"
+#include "kcm/leg.h"
 
 namespace dek::kcm {
 namespace {
@@ -15,6 +18,12 @@ const dek_list_entry* find_endpoint(const std::vector<dek_list_entry>& endpoints
         if (std::memcmp(e.uuid, uuid.data(), uuid.size()) == 0)
             return &e;
     return nullptr;
+}
+
+// A leg's, or that of an in-place header's place: no volume's.
+bool is_beneath(const dek_list_entry& endpoint) {
+    const std::string_view name(endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name));
+    return name.starts_with("dekleg-") || name.starts_with("dek.hdr.") || is_hidden_name(name);
 }
 
 Volume volume_of(const Record& r) {
@@ -28,6 +37,7 @@ Volume volume_of(const Record& r) {
     v.header_file = r.header_file;
     v.shim = r.shim;
     v.read_only = r.read_only;
+    v.wish = r.wish;
     v.recorded_keys = r.keys;
     return v;
 }
@@ -195,6 +205,13 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     auto done = v.verified ? Result<void>() : read_again(v, record);
     if (done)
         done = restore_service(v, *endpoint);
+    if (!done && !v.verified)
+        describe(v, record, *endpoint);
+    return settle_record(std::move(v), record, done);
+}
+
+// True: it has to wait for something.
+bool Controller::settle_record(Volume v, const Record& record, const Result<void>& done) {
     if (done) {
         settle_node(v, record);
         v.keys = key_infos(v.header);
@@ -202,8 +219,6 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
         parts_.registry->publish(std::move(v));
         return false;
     }
-    if (!v.verified)
-        describe(v, record, *endpoint);
     const auto node = site(v).backend->exposed(v.node());
     v.block_device = node.value_or("");
     if (!node)
@@ -221,6 +236,51 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     log_error("volume-not-resumed", done.error(), {{"volume", v.name}});
     parts_.registry->publish(std::move(v));
     return hopeful;
+}
+
+// A volume without an endpoint of its own: its device tells who encrypts.
+bool Controller::resync_lines(const Record& record) {
+    const auto known = parts_.registry->find(record.name);
+    Volume v = known ? *known : volume_of(record);
+    auto info = find_volume_device(v.node());
+    if (!info && info.error().code != Errc::not_found) {
+        log_error("volume-not-resumed", info.error(), {{"volume", v.name}});
+        return true;
+    }
+    auto live = info ? dm_table(info->name) : tl::unexpected(info.error());
+    auto who = live ? encryptor_of(*live) : tl::unexpected(live.error());
+    if (!who || *who == layers::Encryptor::top) {
+        lost(record);
+        return false;
+    }
+    v.encryptor = *who;
+    auto done = v.verified ? Result<void>() : read_again(v, record);
+    if (done)
+        done = resume_lines(v);
+    return settle_record(std::move(v), record, done);
+}
+
+// Legs first: a table comes live, or goes on, only over legs in the state it was made for. Where
+// they cannot be brought into it, somebody else takes over.
+Result<void> Controller::resume_lines(Volume& v) {
+    auto info = find_volume_device(v.node());
+    auto live = info ? dm_table(info->name) : tl::unexpected(info.error());
+    auto survey = look(v);
+    if (!live || !survey)
+        return tl::unexpected(live ? survey.error() : live.error());
+    if (auto r = refresh_legs(v, *survey); !r) {
+        if ((*survey)->decision.who == v.encryptor)
+            return r;
+        if (auto moved = take_over(v, *survey); !moved)
+            return moved;
+        return {};
+    }
+    const auto& last = live->back();
+    if (last.first + last.count != v.header.size)
+        return resize_lines(v, v.header.size);
+    if (info->inactive)
+        dm_clear(info->name);
+    return info->suspended ? dm_resume(info->name, false) : Result<void>();
 }
 
 // An endpoint without a record (the run directory was wiped): ours if the device beneath holds its
@@ -250,16 +310,28 @@ std::optional<Record> Controller::record_of_stranger(const ShimSite& at,
 // True: something has to wait.
 bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
     auto endpoints = at.shim->list();
+    bool waiting = false;
+    if (at.kind == "kernel") { // those without an endpoint of their own need no module
+        std::erase_if(records, [&](const Record& r) {
+            if (endpoints && find_endpoint(*endpoints, r.uuid))
+                return false;
+            const auto live = dm_find("DEK-" + volume::uuid_text(r.uuid));
+            if (!live || !*live)
+                return false;
+            waiting = resync_lines(r) || waiting;
+            return true;
+        });
+    }
     if (!endpoints) {
         shim_gone(at.kind);
         // The watch tells when it is back, but not when one goes on that stood still.
-        return endpoints.error().code == Errc::timeout;
+        return waiting || endpoints.error().code == Errc::timeout;
     }
     for (const auto& endpoint : *endpoints) {
         bool ours = false;
         for (const auto& record : records)
             ours = ours || std::memcmp(endpoint.uuid, record.uuid.data(), record.uuid.size()) == 0;
-        if (ours)
+        if (ours || is_beneath(endpoint))
             continue;
         if (auto stranger = record_of_stranger(at, endpoint))
             records.push_back(std::move(*stranger));
@@ -268,7 +340,6 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
                 {{"name",
                   std::string(endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name))}});
     }
-    bool waiting = false;
     for (const auto& record : records)
         waiting = resync_volume(record, *endpoints) || waiting;
     return waiting;

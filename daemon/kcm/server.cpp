@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kcm/server.h"
 
+#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <ctime>
@@ -9,6 +10,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/log.h"
+#include "kcm/block_watch.h"
 #include "kcm/bus.h"
 #include "kcm/control_file.h"
 #include "kcm/events.h"
@@ -100,6 +102,8 @@ struct Server::Impl {
     void dispatch(std::unique_ptr<Call> call);
     void announce(json event);
     void resync();
+    void review();
+    void after_review(bool waiting);
     void after_operation();
     void arm_expiry();
     void retry_later();
@@ -122,11 +126,13 @@ struct Server::Impl {
     sd_event_source* expiry = nullptr;
     sd_event_source* retry = nullptr;
     std::uint64_t retry_after = retry_usec;
+    std::atomic<bool> review_asked = false;
     std::unique_ptr<Bus> bus;
     std::unique_ptr<Worker> operations;
     std::unique_ptr<Worker> inquiries;
     std::unique_ptr<ShimWatch> watch;
     std::unique_ptr<KernelWatch> kernel_watch;
+    std::unique_ptr<BlockWatch> block_watch;
 };
 
 Server::Impl::Impl(Options o) : options(std::move(o)) {
@@ -164,6 +170,8 @@ Server::Impl::Impl(Options o) : options(std::move(o)) {
 }
 
 Server::Impl::~Impl() {
+    controller->legs().watch_paths({});
+    block_watch.reset();
     watch.reset();
     kernel_watch.reset();
     operations.reset();
@@ -219,6 +227,9 @@ void Server::Impl::on_shim_event(const dek_event& event) {
         j["lba"] =
             event.lba - (volume ? std::min<std::uint64_t>(volume->header.offset, event.lba) : 0);
     announce(std::move(j));
+    if (event.type == DEK_EVENT_ENDPOINT_DOWN || event.type == DEK_EVENT_ASSOCIATION_LOST ||
+        event.type == DEK_EVENT_FENCE_HIT || event.type == DEK_EVENT_ENGINE_ERROR)
+        review();
 }
 
 void Server::Impl::resync() {
@@ -226,17 +237,37 @@ void Server::Impl::resync() {
         bool waiting = false;
         try {
             waiting = controller->resync();
+            waiting = controller->review() || waiting;
         } catch (const std::exception& e) {
             log(Level::error, "resync-failed", {{"what", e.what()}});
         }
-        inbox.post([this, waiting] {
-            if (waiting)
-                retry_later();
-            else
-                retry_after = retry_usec;
-            after_operation();
-        });
+        inbox.post([this, waiting] { after_review(waiting); });
     });
+}
+
+// What lies beneath the volumes may have changed. One that is asked for before the last one has
+// begun is the same.
+void Server::Impl::review() {
+    if (review_asked.exchange(true))
+        return;
+    operations->post([this] {
+        review_asked = false;
+        bool waiting = false;
+        try {
+            waiting = controller->review();
+        } catch (const std::exception& e) {
+            log(Level::error, "review-failed", {{"what", e.what()}});
+        }
+        inbox.post([this, waiting] { after_review(waiting); });
+    });
+}
+
+void Server::Impl::after_review(bool waiting) {
+    if (waiting)
+        retry_later();
+    else
+        retry_after = retry_usec;
+    after_operation();
 }
 
 void Server::Impl::retry_later() {
@@ -315,9 +346,12 @@ Result<void> Server::start() {
     s.controller->load_records();
     if (auto bus = s.open_bus(); !bus)
         return bus;
+    s.controller->legs().watch_paths(
+        [&s](std::function<void()> job) { s.operations->post(std::move(job)); });
     s.resync();
     s.watch = std::make_unique<ShimWatch>(s.options.control_file(), s.watch_of("fuse"));
     s.kernel_watch = std::make_unique<KernelWatch>(s.options.kernel_control, s.watch_of("kernel"));
+    s.block_watch = std::make_unique<BlockWatch>([&s] { s.review(); });
     return {};
 }
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "kcm/kernel_table.h"
+
 namespace dek::kcm {
 
 const char* state_name(VolumeState state) {
@@ -20,15 +22,7 @@ const char* state_name(VolumeState state) {
 }
 
 const char* wish_name(Wish wish) {
-    static const char* const names[] = {"auto", "endpoint", "software"};
-    return names[static_cast<int>(wish)];
-}
-
-std::optional<Wish> wish_of(std::string_view text) {
-    for (const auto wish : {Wish::automatic, Wish::endpoint, Wish::software})
-        if (text == wish_name(wish))
-            return wish;
-    return std::nullopt;
+    return wish == Wish::software ? "software" : "auto";
 }
 
 NodeSpec Volume::node() const {
@@ -41,6 +35,7 @@ NodeSpec Volume::node() const {
     spec.data_unit = header.data_unit;
     spec.logical_block = header.logical_block;
     spec.read_only = read_only;
+    spec.lines = lines_by(encryptor, header);
     return spec;
 }
 

@@ -21,10 +21,9 @@ struct Survey {
     layers::Decision decision;
 };
 
-// Who the administrator wants to encrypt.
-enum class Wish { automatic, endpoint, software };
-const char* wish_name(Wish wish); // "auto", "endpoint", "software"
-std::optional<Wish> wish_of(std::string_view text);
+// Who the administrator wants to encrypt: what the header's policy leads to, or dm-crypt.
+enum class Wish { automatic, software };
+const char* wish_name(Wish wish); // "auto", "software"
 
 // A value. Never a key in it.
 struct Volume {

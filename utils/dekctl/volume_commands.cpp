@@ -142,7 +142,7 @@ Action topology(CLI::App& app, Session& session) {
 
 Action switch_volume(CLI::App& app, Session& session) {
     named_argument(app, session, "name", "name", "Name of the volume")->required();
-    choice_option(app, session, "--to", "to", {"endpoint", "software"},
+    choice_option(app, session, "--to", "to", {"endpoint", "software", "auto"},
                   "Who shall encrypt from now on")
         ->required();
     return [&session] { return session.answer("Switch", print_volume_line); };

@@ -58,16 +58,43 @@ Result<void> check_volume(const CryptVolume& v) {
     return {};
 }
 
+Result<void> check_reserved(const CryptVolume& v) {
+    if (v.reserved.count == 0)
+        return {};
+    const auto cuts = [&](const CryptRange& r) {
+        return r.lbas.first < v.reserved.first + v.reserved.count &&
+               v.reserved.first < r.lbas.first + r.lbas.count;
+    };
+    if (v.reserved.first > v.size || v.reserved.count > v.size - v.reserved.first ||
+        v.reserved_device.empty() || std::any_of(v.ranges.begin(), v.ranges.end(), cuts))
+        return fail(Errc::invalid_argument, "the reserved place at LBA " +
+                                                std::to_string(v.reserved.first) +
+                                                " is encrypted, or not in the volume");
+    return {};
+}
+
 } // namespace
 
 Result<std::vector<TableLine>> crypt_table(const CryptVolume& v) {
     if (auto r = check_volume(v); !r)
         return tl::unexpected(r.error());
+    if (auto r = check_reserved(v); !r)
+        return tl::unexpected(r.error());
     std::vector<TableLine> table;
     std::uint64_t next = 0;
-    const auto plain_up_to = [&](std::uint64_t end) {
+    const auto plain = [&](std::uint64_t end) {
         if (end > next)
             table.push_back({next, end - next, "linear", place_of(v, next)});
+        next = std::max(next, end);
+    };
+    const std::uint64_t hole_end = v.reserved.first + v.reserved.count;
+    const auto plain_up_to = [&](std::uint64_t end) {
+        if (v.reserved.count && next <= v.reserved.first && hole_end <= end) {
+            plain(v.reserved.first);
+            table.push_back({next, v.reserved.count, "linear", v.reserved_device + " 0"});
+            next = hole_end;
+        }
+        plain(end);
     };
     for (const auto& range : v.ranges) {
         if (auto r = check_range(v, range, next); !r)

@@ -26,8 +26,12 @@ struct CryptVolume {
     std::uint32_t data_unit = 4096;
     dek_tweak_rule tweak = DEK_TWEAK_UNIT;
     std::vector<CryptRange> ranges; // sorted, apart, aligned to the data unit
+    // What may be read and not written: these LBAs lie from the start of a device that sees to it.
+    dek_range reserved{};
+    std::string reserved_device;
 };
 
+// Without ranges: linear alone, for a volume that endpoints beneath encrypt.
 // Errc::invalid_argument when the ranges are no such list, a key's name could not stand in a table
 // line, or the volume's end cuts a data unit.
 Result<std::vector<TableLine>> crypt_table(const CryptVolume& volume);

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kcm/beneath.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "kcm/cover.h"
+#include "kcm/device_lbas.h"
+#include "kcm/layers/initiator.h"
+#include "kcm/shim_port.h"
+
+namespace dek::kcm {
+namespace {
+
+bool is_of(const volume::Header& header, const dek_association_entry& a) {
+    const std::string id(reinterpret_cast<const char*>(a.key_id),
+                         std::min<std::size_t>(a.key_id_length, sizeof a.key_id));
+    return std::any_of(header.keys.begin(), header.keys.end(),
+                       [&](const auto& key) { return key.id == id; });
+}
+
+LunMap one(const dek_range_entry& r) {
+    return LunMap::from({{r.first, r.count}}).value();
+}
+
+} // namespace
+
+std::vector<Beneath::Leg> Beneath::legs() const {
+    std::vector<Leg> all;
+    if (!survey_)
+        return all;
+    for (const auto& m : survey_->decision.maps) {
+        const auto& device = survey_->stack[m.device];
+        if (auto uuid = volume::uuid_of(device.uuid))
+            all.push_back({*uuid, m.map, device.name});
+    }
+    return all;
+}
+
+Result<layers::Tree> Beneath::tree() {
+    return layers::Tree::make(survey_->stack,
+                              [this](const layers::Device& leaf) -> std::shared_ptr<layers::Port> {
+                                  auto uuid = volume::uuid_of(leaf.uuid);
+                                  return uuid ? std::make_shared<ShimPort>(*shim_, *uuid) : nullptr;
+                              });
+}
+
+Result<void> Beneath::query() {
+    auto top = tree();
+    if (!top)
+        return tl::unexpected(top.error());
+    layers::Initiator talk(*top);
+    if (auto r = talk.handshake(); !r)
+        return r;
+    return talk.query(encrypted_device_map(*header_));
+}
+
+Result<void> Beneath::encrypt(const KeyFinder& find_key) {
+    for (const auto& leg : legs())
+        if (auto r = cover(*shim_, leg.uuid, leg.map); !r)
+            return fail(r.error().code, leg.name + ": " + r.error().reason);
+    auto top = tree();
+    if (!top)
+        return tl::unexpected(top.error());
+    layers::Initiator talk(*top);
+    if (auto r = talk.handshake(); !r)
+        return r;
+    for (std::size_t i = 0; i < header_->keys.size(); i++) {
+        const LunMap map = device_map_of_key(*header_, i);
+        if (map.empty())
+            continue;
+        if (auto r = talk.query(map); !r)
+            return r;
+        auto key = find_key(header_->keys[i]);
+        if (!key)
+            return tl::unexpected(key.error());
+        Secret padded(DEK_KEY_DATA_SIZE);
+        const dek_blob blob = blob_of(*key, padded);
+        if (auto r = talk.associate(map, {header_->keys[i].id, &blob, tweak_geometry(*header_)});
+            !r)
+            return tl::unexpected(r.error());
+    }
+    return {};
+}
+
+// Whatever is keyed on the leg for this volume, whoever it was that asked for it.
+Result<void> Beneath::let_go(const Leg& leg) {
+    auto associations = shim_->associations(leg.uuid);
+    auto ranges = shim_->ranges(leg.uuid);
+    if (!associations || !ranges)
+        return tl::unexpected(associations ? ranges.error() : associations.error());
+    std::set<std::uint64_t> handles;
+    for (const auto& r : *ranges)
+        if (r.state == DEK_RANGE_KEYED && !leg.map.intersect(one(r)).empty())
+            handles.insert(r.association);
+    std::optional<Negotiation> talk;
+    for (const auto& a : *associations) {
+        if (!handles.contains(a.handle) || !is_of(*header_, a))
+            continue;
+        if (!talk) {
+            auto begun = Negotiation::begin(*shim_, leg.uuid);
+            if (!begun)
+                return tl::unexpected(begun.error());
+            talk = std::move(*begun);
+        }
+        if (auto r = talk->disassociate(a.handle); !r)
+            return r;
+    }
+    return {};
+}
+
+Result<void> Beneath::yield() {
+    for (const auto& leg : legs()) {
+        auto done = let_go(leg);
+        if (done)
+            done = cover_yielded(*shim_, leg.uuid, leg.map);
+        if (!done)
+            return fail(done.error().code, leg.name + ": " + done.error().reason);
+    }
+    return {};
+}
+
+Result<void> Beneath::leave() {
+    Result<void> all;
+    for (const auto& leg : legs()) {
+        auto done = let_go(leg);
+        if (done)
+            done = uncover(*shim_, leg.uuid, leg.map);
+        if (!done && all)
+            all = fail(done.error().code, leg.name + ": " + done.error().reason);
+    }
+    return all;
+}
+
+Result<bool> Beneath::encrypting() {
+    for (const auto& leg : legs()) {
+        auto ranges = shim_->ranges(leg.uuid);
+        if (!ranges)
+            return tl::unexpected(ranges.error());
+        LunMap open = leg.map;
+        for (const auto& r : *ranges)
+            if (r.state == DEK_RANGE_KEYED || r.state == DEK_RANGE_FENCED)
+                open = open.subtract(one(r));
+        if (!open.empty())
+            return false;
+    }
+    return true;
+}
+
+} // namespace dek::kcm

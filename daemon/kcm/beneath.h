@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the legs beneath a volume do for it: encrypt, let the ciphertext of somebody above pass, or
+// nothing any more. Each can be asked for from whatever state the legs are in, again and again.
+#pragma once
+
+#include "kcm/layers/tree.h"
+#include "kcm/negotiate.h"
+#include "kcm/volume.h"
+
+namespace dek::kcm {
+
+// Not thread-safe. The shim outlives it.
+class Beneath {
+  public:
+    Beneath(Shim& shim, const volume::Header& header, std::shared_ptr<const Survey> survey)
+        : shim_(&shim), header_(&header), survey_(std::move(survey)) {}
+
+    // There are legs with LBAs of the volume.
+    bool any() const { return survey_ && !survey_->decision.maps.empty(); }
+    // Would all of it be encrypted? Handshake and Query, through the layers. Changes nothing.
+    Result<void> query();
+    // Maps first, then keys through the layers: afterwards every encrypted LBA is keyed or fenced
+    // on every leg, and no longer yielded. What is right already stays untouched.
+    Result<void> encrypt(const KeyFinder& find_key);
+    // Nothing of the volume is keyed any more; it is yielded.
+    Result<void> yield();
+    // Nothing of it is keyed, fenced or yielded any more.
+    Result<void> leave();
+    // Whether encrypt() would have nothing to do for the legs that count.
+    Result<bool> encrypting();
+
+  private:
+    struct Leg {
+        Uuid uuid{};
+        LunMap map;
+        std::string name;
+    };
+    std::vector<Leg> legs() const;
+    Result<layers::Tree> tree();
+    Result<void> let_go(const Leg& leg);
+
+    Shim* shim_;
+    const volume::Header* header_;
+    std::shared_ptr<const Survey> survey_;
+};
+
+} // namespace dek::kcm

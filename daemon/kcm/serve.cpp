@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who encrypts a volume of the kernel shim: what lies beneath it is looked at, and what was decided
+// is brought about where nobody uses the volume yet.
+#include <algorithm>
+
+#include <unistd.h>
+
+#include "base/log.h"
+#include "kcm/beneath.h"
+#include "kcm/controller.h"
+#include "kcm/device_lbas.h"
+#include "kcm/kernel_table.h"
+#include "kcm/live_stack.h"
+
+namespace dek::kcm {
+namespace {
+
+layers::Policy policy_of(const Volume& v) {
+    if (v.wish == Wish::software || v.header.endpoint_policy == "never")
+        return layers::Policy::never;
+    return v.header.endpoint_policy == "hardware-only" ? layers::Policy::hardware_only
+                                                       : layers::Policy::prefer;
+}
+
+// What an endpoint answers when it is asked for these LBAs now.
+dek_status answer_of(Shim& shim, const Uuid& uuid, const LunMap& map) {
+    auto talk = Negotiation::begin(shim, uuid);
+    if (!talk)
+        return DEK_INVALID_HW_STATE;
+    const auto r = talk->query(map);
+    if (r)
+        return DEK_OK;
+    return r.error().code == Errc::unsupported ? DEK_NOT_CAPABLE
+           : r.error().code == Errc::busy      ? DEK_BUSY
+                                               : DEK_INVALID_HW_STATE;
+}
+
+LunMap in_units(const LunMap& map, std::uint32_t unit) {
+    return map.fits(0, unit) == DEK_OK ? map : LunMap();
+}
+
+// Each endpoint beneath is asked for what it would have to encrypt.
+void ask_endpoints(Shim& shim, layers::Stack& stack, const LunMap& map) {
+    const auto all = layers::project(stack, map);
+    for (std::size_t i = 0; i < stack.devices.size(); i++) {
+        auto& device = stack.devices[i];
+        if (device.kind != layers::Kind::endpoint || device.endpoint.ready != DEK_OK)
+            continue;
+        const auto asked = in_units(all[i], device.endpoint.data_unit);
+        const auto uuid = volume::uuid_of(device.uuid);
+        if (uuid && !asked.empty())
+            device.endpoint.ready = answer_of(shim, *uuid, asked);
+    }
+}
+
+} // namespace
+
+// A dek target over the device: one that is there already is asked.
+layers::TopTarget Controller::top_target(const Volume& v, const LunMap& map) {
+    auto& shim = *site(v).shim;
+    const auto version = shim.version();
+    if (!version)
+        return {0, "cannot be made: " + version.error().reason};
+    layers::TopTarget top{version->engines, ""};
+    const auto there = v.encryptor == layers::Encryptor::top
+                           ? shim.find(v.header.uuid)
+                           : Result<std::optional<dek_list_entry>>();
+    if (there && *there && !map.empty())
+        if (const auto status = answer_of(shim, v.header.uuid, map); status != DEK_OK)
+            top.obstacle = std::string("answers ") + dek_status_text(status);
+    return top;
+}
+
+Result<std::shared_ptr<const Survey>> Controller::look(const Volume& v) {
+    auto& shim = *site(v).shim;
+    auto stack = discover(v.device, shim);
+    if (!stack)
+        return tl::unexpected(stack.error());
+    layers::Question q;
+    q.encrypted = encrypted_device_map(v.header);
+    q.geometry = tweak_geometry(v.header);
+    q.policy = policy_of(v);
+    ask_endpoints(shim, *stack, q.encrypted);
+    q.top = top_target(v, q.encrypted);
+    auto survey = std::make_shared<Survey>();
+    survey->decision = layers::decide(*stack, q);
+    survey->stack = std::move(*stack);
+    if (survey->decision.who == layers::Encryptor::nobody)
+        survey->decision.who =
+            q.top->engines ? layers::Encryptor::top : layers::Encryptor::software;
+    return std::shared_ptr<const Survey>(std::move(survey));
+}
+
+// A volume that nobody has yet: an endpoint, or a device over those beneath, or dm-crypt. Hidden.
+Result<void> Controller::put_in_service(Volume& v, const KeyFinder& keys, Undo& undo) {
+    auto& at = site(v);
+    if (v.shim == "kernel") {
+        auto survey = look(v);
+        if (!survey)
+            return tl::unexpected(survey.error());
+        v.survey = *survey;
+        v.encryptor = v.survey->decision.who;
+    }
+    const auto beneath = std::make_shared<Beneath>(*at.shim, v.header, v.survey);
+    undo.add([beneath, copy = v] { // it points into the header of the caller's volume
+        if (auto r = beneath->leave(); !r)
+            log_error("legs-not-left", r.error(), {{"volume", copy.name}});
+    });
+    KernelKeys ring;
+    Result<void> ready;
+    if (v.encryptor == layers::Encryptor::endpoints)
+        ready = beneath->encrypt(keys);
+    else
+        ready = beneath->yield();
+    if (ready && v.encryptor == layers::Encryptor::software)
+        ready = offer_keys(ring, v.header, keys);
+    if (ready)
+        ready = at.backend->create(*at.shim, v.node());
+    if (ready && v.encryptor == layers::Encryptor::top)
+        ready = establish(*at.shim, v.header, keys);
+    return ready;
+}
+
+// The table for another size, or another header, of a volume whose own endpoint does not encrypt.
+Result<void> Controller::resize_lines(const Volume& v, std::uint64_t lbas) {
+    KernelKeys ring;
+    if (v.encryptor == layers::Encryptor::software)
+        if (auto r = offer_keys(ring, v.header, key_finder()); !r)
+            return r;
+    return site(v).backend->resize(*site(v).shim, v.node(), lbas);
+}
+
+KeyFinder Controller::key_finder() {
+    return [this](const volume::HeaderKey& key) { return parts_.keys->material(key); };
+}
+
+// All of a volume's keys, so that nothing has to wait for them while I/O stands still.
+Result<Controller::KeyRing> Controller::keys_of(const volume::Header& header) {
+    KeyRing ring;
+    for (const auto& key : header.keys) {
+        auto material = parts_.keys->material(key);
+        if (!material)
+            return tl::unexpected(material.error());
+        ring[key.id] = std::move(*material);
+    }
+    return ring;
+}
+
+// Nothing of it is beneath the volume any more, on legs that only the old survey knows.
+void Controller::leave_lost_legs(const Volume& v, const std::shared_ptr<const Survey>& old) {
+    if (!old || !v.survey)
+        return;
+    auto gone = std::make_shared<Survey>(*old);
+    std::erase_if(gone->decision.maps, [&](const layers::MustEncrypt& m) {
+        const auto& uuid = old->stack[m.device].uuid;
+        return std::any_of(
+            v.survey->decision.maps.begin(), v.survey->decision.maps.end(),
+            [&](const auto& kept) { return v.survey->stack[kept.device].uuid == uuid; });
+    });
+    if (auto r = Beneath(*site(v).shim, v.header, gone).leave();
+        !r && r.error().code != Errc::not_found)
+        log_error("legs-not-left", r.error(), {{"volume", v.name}});
+}
+
+} // namespace dek::kcm

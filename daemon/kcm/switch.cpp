@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+// Live switching: another layer takes the encrypting over, under I/O.
+#include <algorithm>
+#include <fstream>
+
+#include <sys/sysmacros.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "kcm/beneath.h"
+#include "kcm/controller.h"
+#include "kcm/kernel_table.h"
+#include "kcm/kernel_volume.h"
+
+namespace dek::kcm {
+namespace {
+
+using layers::Encryptor;
+
+Result<std::uint64_t> block_size_of(const std::string& number) {
+    std::ifstream in("/sys/dev/block/" + number + "/queue/logical_block_size");
+    std::uint64_t bytes = 0;
+    if (!(in >> bytes))
+        return fail(Errc::io, "the kernel does not say the block size of device " + number);
+    return bytes;
+}
+
+// Nobody would notice a filesystem's blocks becoming too small until it fails.
+Result<void> check_limits(const Volume& v, const DmInfo& info) {
+    auto now = block_size_of(info.number);
+    auto beneath = dm_beneath(info.name);
+    if (!now || !beneath)
+        return tl::unexpected(now ? beneath.error() : now.error());
+    std::uint64_t next = v.header.data_unit;
+    for (const auto device : *beneath) {
+        auto size =
+            block_size_of(std::to_string(major(device)) + ":" + std::to_string(minor(device)));
+        if (!size)
+            return tl::unexpected(size.error());
+        next = std::max(next, *size);
+    }
+    if (next != *now)
+        return fail(Errc::refused, "volume " + v.name + " has blocks of " + std::to_string(*now) +
+                                       " bytes and would have such of " + std::to_string(next));
+    return {};
+}
+
+std::string named(Encryptor who) {
+    return who == Encryptor::top         ? "its endpoint"
+           : who == Encryptor::endpoints ? "endpoints beneath"
+                                         : "dm-crypt";
+}
+
+} // namespace
+
+// One change of one volume, from its first step to its last. What fails before the suspension has
+// changed nothing; after it, everything goes back.
+class Controller::Switch {
+  public:
+    Switch(Controller& controller, Volume& volume, std::shared_ptr<const Survey> survey)
+        : c_(controller), v_(volume), next_(volume), shim_(*controller.site(volume).shim) {
+        next_.survey = std::move(survey);
+        next_.encryptor = next_.survey->decision.who;
+    }
+
+    Result<void> run() {
+        auto ring = c_.keys_of(v_.header);
+        if (!ring)
+            return tl::unexpected(ring.error());
+        ring_ = std::move(*ring);
+        auto info = find_volume_device(v_.node());
+        if (!info)
+            return tl::unexpected(info.error());
+        info_ = *info;
+        if (auto r = check_limits(v_, info_); !r)
+            return r;
+        auto done = prepare();
+        if (done)
+            done = legs_before().any() || legs_after().any() ? move_with_legs() : move_table();
+        if (!done) {
+            clear_unless_suspended();
+            return done;
+        }
+        return finish();
+    }
+
+  private:
+    Beneath legs_before() { return Beneath(shim_, v_.header, v_.survey); }
+    Beneath legs_after() { return Beneath(shim_, next_.header, next_.survey); }
+    KeyFinder keys() {
+        return [this](const volume::HeaderKey& key) -> Result<Secret> {
+            return ring_.at(key.id).clone();
+        };
+    }
+
+    // The new table waits; who is to encrypt by it is ready, or has said that it will be.
+    Result<void> prepare() {
+        KernelKeys offered;
+        if (next_.encryptor == Encryptor::software)
+            if (auto r = offer_keys(offered, v_.header, keys()); !r)
+                return r;
+        if (auto r = load_volume_table(next_.node()); !r)
+            return r;
+        if (next_.encryptor == Encryptor::top)
+            return establish(shim_, v_.header, keys());
+        return next_.encryptor == Encryptor::endpoints ? legs_after().query() : Result<void>();
+    }
+
+    // The endpoint of the old table, if it had one, goes with it.
+    Result<void> move_table() { return dm_resume(info_.name, false, Freeze::no); }
+
+    Result<void> move_with_legs() {
+        const bool stood = info_.suspended;
+        if (!stood)
+            if (auto r = dm_suspend(info_.name, Freeze::no); !r)
+                return r;
+        info_.suspended = true;
+        auto done = to_legs(next_.encryptor, legs_after());
+        if (done)
+            done = dm_resume(info_.name, false, Freeze::no);
+        if (done) {
+            info_.suspended = false;
+            return done;
+        }
+        return go_back(std::move(done.error()));
+    }
+
+    Result<void> to_legs(Encryptor who, Beneath legs) {
+        return who == Encryptor::endpoints ? legs.encrypt(keys()) : legs.yield();
+    }
+
+    // A table never comes live over legs in the state for another one: it stays suspended then.
+    Result<void> go_back(Error why) {
+        if (auto r = to_legs(v_.encryptor, legs_before()); !r)
+            return fail(why.code, why.reason + "; back again: " + r.error().reason +
+                                      ": I/O to the volume stands still");
+        dm_clear(info_.name);
+        if (auto r = dm_resume(info_.name, false, Freeze::no); !r)
+            return fail(why.code, why.reason + "; " + r.error().reason);
+        info_.suspended = false;
+        return tl::unexpected(std::move(why));
+    }
+
+    void clear_unless_suspended() {
+        if (!info_.suspended)
+            dm_clear(info_.name);
+    }
+
+    Result<void> finish() {
+        const auto old = v_.survey;
+        const auto from = v_.encryptor;
+        v_.encryptor = next_.encryptor;
+        v_.survey = next_.survey;
+        c_.leave_lost_legs(v_, old);
+        log(Level::notice, "volume-switched",
+            {{"volume", v_.name}, {"from", named(from)}, {"to", named(v_.encryptor)}});
+        c_.tell("volume-switched", v_);
+        return {};
+    }
+
+    Controller& c_;
+    Volume& v_;
+    Volume next_;
+    Shim& shim_;
+    KeyRing ring_;
+    DmInfo info_;
+};
+
+Result<void> Controller::take_over(Volume& v, std::shared_ptr<const Survey> survey) {
+    return Switch(*this, v, std::move(survey)).run();
+}
+
+// Endpoints beneath go on encrypting: new paths get their keys, maps follow what has moved.
+Result<void> Controller::refresh_legs(Volume& v, std::shared_ptr<const Survey> survey) {
+    Volume next = v;
+    next.survey = std::move(survey);
+    Beneath legs(*site(v).shim, next.header, next.survey);
+    auto done = v.encryptor == Encryptor::endpoints ? legs.encrypt(key_finder()) : legs.yield();
+    if (!done)
+        return done;
+    const auto old = v.survey;
+    v.survey = next.survey;
+    leave_lost_legs(v, old);
+    return {};
+}
+
+Result<VolumePtr> Controller::switch_to(const std::string& name, const std::string& where) {
+    const auto found = parts_.registry->find(name);
+    if (!found)
+        return fail(Errc::not_found, "no volume named " + name + " is attached");
+    if (where != "endpoint" && where != "software" && where != "auto")
+        return fail(Errc::invalid_argument, "a volume is switched to endpoint, software or auto");
+    if (found->shim != "kernel")
+        return where == "software"
+                   ? fail(Errc::unsupported, "volume " + name +
+                                                 " is served by the userspace shim; dm-crypt can "
+                                                 "only take over from the kernel shim")
+                   : Result<VolumePtr>(found);
+    if (found->state != VolumeState::up || !found->verified)
+        return fail(Errc::unavailable, "volume " + name + " is " + state_name(found->state) +
+                                           (found->reason.empty() ? "" : ": " + found->reason));
+    Volume v = *found;
+    v.wish = where == "software" ? Wish::software : Wish::automatic;
+    auto survey = look(v);
+    if (!survey)
+        return tl::unexpected(survey.error());
+    const auto who = (*survey)->decision.who;
+    if (where == "endpoint" && who == Encryptor::software)
+        return fail(Errc::unsupported,
+                    "volume " + name + " stays with dm-crypt: " + (*survey)->decision.why);
+    auto done = who == v.encryptor ? refresh_legs(v, *survey) : take_over(v, *survey);
+    if (!done)
+        return fail(done.error().code, "volume " + name + " is not switched to " + named(who) +
+                                           ": " + done.error().reason);
+    reviews_.erase(v.header.uuid);
+    if (auto r = records_.write(record_of(v, true)); !r)
+        log_error("record-not-written", r.error(), {{"volume", v.name}});
+    parts_.registry->publish(v);
+    return parts_.registry->find(name);
+}
+
+// Away from what fails at once; back to what has come back only when it has lasted.
+bool Controller::may_switch_now(const Volume& v, Encryptor to) {
+    const auto now = std::chrono::steady_clock::now();
+    auto& review = reviews_[v.header.uuid];
+    if (to == Encryptor::software ||
+        (v.encryptor == Encryptor::endpoints && to == Encryptor::top)) {
+        review.quiet = {};
+        return true;
+    }
+    if (review.to != to || review.quiet == std::chrono::steady_clock::time_point{}) {
+        review.to = to;
+        review.wait = std::max(review.wait, parts_.options.switch_back);
+        review.quiet = now + review.wait;
+    }
+    return now >= review.quiet;
+}
+
+// True: something has to wait and wants another call.
+bool Controller::review_volume(const VolumePtr& volume) {
+    Volume v = *volume;
+    auto survey = look(v);
+    if (!survey) {
+        log_error("volume-not-looked-at", survey.error(), {{"volume", v.name}});
+        return true;
+    }
+    const auto who = (*survey)->decision.who;
+    const bool stays = who == v.encryptor;
+    if (stays && v.survey && v.survey->stack == (*survey)->stack &&
+        !reviews_.contains(v.header.uuid))
+        return false;
+    if (!stays && !may_switch_now(v, who)) {
+        v.survey = *survey;
+        parts_.registry->publish(v);
+        return true;
+    }
+    const auto done = stays ? refresh_legs(v, *survey) : take_over(v, *survey);
+    v.reason = done ? "" : done.error().reason;
+    if (done) {
+        reviews_.erase(v.header.uuid);
+        if (auto r = records_.write(record_of(v, true)); !r)
+            log_error("record-not-written", r.error(), {{"volume", v.name}});
+    } else {
+        auto& review = reviews_[v.header.uuid];
+        review.wait = std::min<std::chrono::milliseconds>(
+            std::max(review.wait, parts_.options.switch_back) * 2, std::chrono::minutes(5));
+        review.quiet = {};
+        log_error("volume-not-switched", done.error(), {{"volume", v.name}});
+    }
+    parts_.registry->publish(v);
+    return !done;
+}
+
+bool Controller::review() {
+    bool waiting = false;
+    for (const auto& volume : parts_.registry->all())
+        if (volume->shim == "kernel" && volume->state == VolumeState::up && volume->verified)
+            waiting = review_volume(volume) || waiting;
+    return waiting;
+}
+
+} // namespace dek::kcm
