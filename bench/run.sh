@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Benchmarks against the real peer, in one run: bench/run.sh cipher|volume|lookup|kernel ...
+# Benchmarks against the real peer, in one run: bench/run.sh cipher|volume|lookup|kernel|switch ...
 # Prints `figure NAME VALUE GOAL` for each ratio (higher is better) and fails when one misses its goal.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -10,7 +10,7 @@ build=${BUILD:-build}
 
 sh utils/setup.sh build run test bench || exit 1
 cmake -S . -B "$build" -G Ninja -DBUILD_TESTING=ON >/dev/null || exit 1
-ninja -C "$build" bench_cipher bench_lookup dek-shimd kcmd dekctl vm_endpoint >/dev/null || exit 1
+ninja -C "$build" bench_cipher bench_lookup dek-shimd kcmd dekctl dek-probe vm_endpoint vm_load >/dev/null || exit 1
 grep -m 1 'model name' /proc/cpuinfo | sed 's/.*: /on /'
 
 out=$(mktemp)
@@ -21,6 +21,7 @@ for group in "$@"; do
     lookup) GLIBC_TUNABLES=glibc.malloc.hugetlb=1 "$build/bench/bench_lookup" ;; # as dek-shimd starts its worker
     volume) bench/volume.py "$build" ;;
     kernel) bench/kernel.sh "$build" ;;
+    switch) bench/switch.sh "$build" ;;
     *) echo "bench/run.sh: no group $group" >&2; exit 2 ;;
     esac | tee -a "$out" || exit 1
 done

@@ -10,8 +10,8 @@
 //     --depth N (8)  --most SECTORS (64)  --block BYTES (4096)  --reads PERCENT (40)  --seed N
 //     --fsync N             after so many writes, without waiting for it
 //     --pause US            between one I/O and the next
-//     --stalls FILE         a line `BEGAN US`, in microseconds, for each time of at least
-//     --stalls-from US      (1000) in which nothing that was under way ended
+//     --stalls FILE         a line `BEGAN US` (BEGAN in microseconds since 1970) for each time of
+//     --stalls-from US      (1000) at least in which nothing that was under way ended
 // Ends with a line of NAME=VALUE; exit status 0 when all was as it had been written. Nothing for
 // 60 s is a hang: exit status 3.
 #include <algorithm>
@@ -288,8 +288,9 @@ void Load::collect(microseconds patience) {
     const auto gap = std::chrono::duration_cast<microseconds>(now - last_);
     counts_.stall = std::max(counts_.stall, gap);
     if (stalls_ && gap >= options_.stalls_from) {
-        const auto began = std::chrono::duration_cast<microseconds>(last_.time_since_epoch());
-        std::fprintf(stalls_, "%lld %lld\n", static_cast<long long>(began.count()),
+        const auto ended = std::chrono::duration_cast<microseconds>(
+            std::chrono::system_clock::now().time_since_epoch());
+        std::fprintf(stalls_, "%lld %lld\n", static_cast<long long>((ended - gap).count()),
                      static_cast<long long>(gap.count()));
         std::fflush(stalls_);
     }
