@@ -38,7 +38,7 @@ MUTANTS = {
                                             "if (o->device != place->device || 0 * o->first", "load"),
     "the length is not looked at": ("linux/target.c", "ret = dek_endpoint_resize(", "ret = 0 && dek_endpoint_resize(",
                                     "load"),
-    "TABLE forgets an option": ("linux/target.c", '			DMEMIT(" allow_discards");', "			DMEMIT(\"\");", "load"),
+    "TABLE forgets an option": ("linux/target.c", '			DMEMIT(" allow_discards");', '			DMEMIT("%s", "");', "load"),
     "a slow driver": ("linux/engine.c", "probe = crypto_alloc_skcipher(cipher_name(), 0, 0);",
                       "probe = crypto_alloc_skcipher(cipher_name(), 0, CRYPTO_ALG_ASYNC);", "load"),
     "a backlog is an error": ("linux/crypt.c", "ret == -EBUSY ? -EINPROGRESS : ret", "ret", "accelerator"),
@@ -49,7 +49,7 @@ MUTANTS = {
     "a suspend leaves what waits": ("linux/io.c", "		stop_waiting(o, DEK_PUSHED_BACK);\n", "		;\n", "fences"),
     "a suspend with flush never gives up": ("linux/io.c", "suspend_patience) * HZ);", "suspend_patience) * HZ * 1000);",
                                             "fences"),
-    "events are lost": ("linux/events.c", "	if (too_many(o, type))\n", "	if (1)\n", "controller"),
+    "events are lost": ("linux/events.c", "	if (too_many(o, type))\n", "	if (too_many(o, type) || 1)\n", "controller"),
     "a block is cut at Associate": ("linux/object.c", "		.block = place->cut,\n", "", "fences"),
 }
 

@@ -3,6 +3,7 @@
 # An asynchronous driver as engine: cryptd stands in, with a queue of one, so that the backlog is used.
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
+check "nobody has loaded cryptd with a longer queue" refused grep -q '^cryptd ' /proc/modules
 modprobe cryptd cryptd_max_cpu_qlen=1
 modprobe aesni-intel
 load 'accel=cryptd(xts(ecb(aes-aesni)))'
@@ -15,6 +16,10 @@ e 1 map 1 0+65536
 e 1 associate "$key1" 4096 unit 0 0 0+65536 >/dev/null
 check "fio verifies through it" fio --name=v --filename=/dev/mapper/v --rw=randrw --bsrange=4k-256k --bs_unaligned=0 \
     --ioengine=libaio --iodepth=16 --direct=1 --size=32m --verify=crc32c --verify_fatal=1 --loops=2
+# All at once, and small: more than the queue has room for.
+check "fio verifies with what does not fit in the queue" fio --name=b --filename=/dev/mapper/v --rw=randrw --bs=4k --ioengine=libaio \
+    --iodepth=64 --iodepth_batch=64 --iodepth_batch_complete_min=64 --direct=1 --size=8m --offset_increment=8m --numjobs=3 --verify=crc32c \
+    --verify_fatal=1
 dmsetup create c --table "$(crypt_table 65536 "$key1" 0 /dev/ram0 0 4096 unit)"
 check "it is what dm-crypt reads" cmp /dev/mapper/v /dev/mapper/c
 dmsetup remove c
