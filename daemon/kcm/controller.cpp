@@ -4,6 +4,9 @@
 namespace dek::kcm {
 
 Controller::Controller(ControllerParts parts)
-    : parts_(std::move(parts)), records_(parts_.options.run_dir + "/volumes") {}
+    : parts_(std::move(parts)), records_(parts_.options.run_dir + "/volumes"),
+      legs_({parts_.options.state_dir, parts_.shims.of("kernel").shim.get(),
+             [this](const std::string& identity) { return parts_.registry->on_device(identity); },
+             parts_.kernel, parts_.lvm_files}) {}
 
 } // namespace dek::kcm

@@ -217,6 +217,7 @@ class Controller {
 
     ControllerParts parts_;
     Records records_;
+    Legs legs_;
     std::map<Uuid, Review> reviews_;
 };
 

@@ -347,6 +347,7 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
 
 bool Controller::resync() {
     bool waiting = false;
+    (void)legs_.restore(); // it has said why it could not
     for (const auto& at : parts_.shims.all()) {
         auto records = records_.all();
         std::erase_if(records, [&](const Record& r) { return r.shim != at.kind; });

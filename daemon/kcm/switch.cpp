@@ -274,6 +274,7 @@ bool Controller::review_volume(const VolumePtr& volume) {
 
 bool Controller::review() {
     bool waiting = false;
+    (void)legs_.restore(); // it has said why it could not
     for (const auto& volume : parts_.registry->all())
         if (volume->shim == "kernel" && volume->state == VolumeState::up && volume->verified)
             waiting = review_volume(volume) || waiting;
