@@ -8,8 +8,6 @@
 #include <sys/stat.h>
 
 namespace dek::kcm {
-namespace {
-
 Result<Fd> lock_in(const std::string& directory) {
     const std::string path = directory + "/kcmd.lock";
     Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -21,8 +19,6 @@ Result<Fd> lock_in(const std::string& directory) {
         return fail(Errc::busy, "another kcmd works in " + directory);
     return fail_errno(errno, path + " cannot be locked");
 }
-
-} // namespace
 
 Result<void> make_directory(const std::string& path, mode_t mode) {
     for (std::size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1)) {

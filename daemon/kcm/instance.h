@@ -19,6 +19,9 @@ class Instance {
     Fd run_;
 };
 
+// kcmd's lock in one directory. Errc::busy, naming it, when another process has that.
+Result<Fd> lock_in(const std::string& directory);
+
 // One directory, its parents too; fine when it is there already.
 Result<void> make_directory(const std::string& path, mode_t mode);
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "kcm/instance.h"
+#include "kcm/leg_boot.h"
 #include "kcm/server.h"
 
 namespace {
@@ -37,7 +38,13 @@ int main(int argc, char** argv) {
     if (::geteuid() != 0)
         return give_up({dek::Errc::permission, "it has to run as root"});
     dek::set_log_threshold(options->log_level);
+    if (!options->endpoint_of.empty())
+        return dek::kcm::tell_endpoint(*options);
     block_signals();
+    if (options->endpoints_only) {
+        auto made = dek::kcm::make_endpoints(*options);
+        return made ? 0 : give_up(made.error());
+    }
     auto instance = dek::kcm::Instance::take(*options);
     if (!instance)
         return give_up(instance.error());

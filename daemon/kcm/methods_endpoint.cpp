@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// EndpointList, EndpointCommand: the protocol by hand.
+// EndpointList, EndpointCreate, EndpointRemove; EndpointCommand: the protocol by hand.
+#include <algorithm>
 #include <cstring>
 
 #include <dek/describe.hpp>
@@ -170,6 +171,123 @@ Result<json> send(MethodContext& c, const Request& r) {
                 {"status_text", dek_status_text(status)}};
 }
 
+json leg_json(const Leg& leg) {
+    json j = {{"name", leg.name},
+              {"uuid", volume::uuid_text(leg.uuid)},
+              {"device", leg.device},
+              {"node", "/dev/mapper/" + dm_name(leg)},
+              {"lbas", leg.lbas},
+              {"data_unit", leg.data_unit},
+              {"fence", fence_word(leg.fence)},
+              {"engine", leg.engine ? "auto" : "none"}};
+    if (!leg.multipath.empty()) {
+        j["multipath"] = leg.multipath;
+        j["group"] = leg.group;
+    }
+    return j;
+}
+
+json map_json(const MultipathMap& map) {
+    return {{"name", map.name},
+            {"uuid", volume::uuid_text(map.uuid)},
+            {"node", "/dev/mapper/" + map.name},
+            {"lbas", map.lbas},
+            {"queue_if_no_path", map.queue_if_no_path}};
+}
+
+// What the host's configuration says of them, and which of it is not there.
+void add_configured(json& answer, const LegFiles& files) {
+    answer["missing"] = json::array();
+    answer["multipath"] = json::array();
+    for (const auto& leg : files.legs()) {
+        const auto j = leg_json(leg);
+        auto& endpoints = answer["endpoints"];
+        const auto live = std::find_if(endpoints.begin(), endpoints.end(),
+                                       [&](const json& e) { return e["uuid"] == j["uuid"]; });
+        if (live == endpoints.end()) {
+            answer["missing"].push_back(j);
+            continue;
+        }
+        (*live)["leg"] = leg.name;
+        (*live)["device"] = leg.device;
+        if (!leg.multipath.empty())
+            (*live)["multipath"] = leg.multipath;
+    }
+    for (const auto& map : files.maps())
+        answer["multipath"].push_back(map_json(map));
+}
+
+Result<std::vector<std::string>> texts(const Request& r, const char* name) {
+    std::vector<std::string> all;
+    for (const auto& element : r.list(name)) {
+        if (!element.is_string() || element.get_ref<const std::string&>().empty() ||
+            element.get_ref<const std::string&>().find('\0') != std::string::npos)
+            return fail(Errc::invalid_argument,
+                        "argument \"" + std::string(name) + "\" is an array of texts");
+        all.push_back(element);
+    }
+    if (all.empty())
+        return fail(Errc::invalid_argument, "argument \"" + std::string(name) + "\" names nothing");
+    return all;
+}
+
+Result<LegRequest> leg_request(const Request& r) {
+    LegRequest request;
+    auto devices = texts(r, "devices");
+    auto unit = limited<std::uint32_t>(r, "data_unit");
+    auto group = limited<std::uint32_t>(r, "group", 1);
+    const auto fence = fence_of(r.text("fence", "eio"));
+    for (const Error* error : {devices ? nullptr : &devices.error(), unit ? nullptr : &unit.error(),
+                               group ? nullptr : &group.error()})
+        if (error)
+            return tl::unexpected(*error);
+    if (!fence)
+        return fail(Errc::invalid_argument, "a fence answers eio or transport, or holds: hold");
+    request.devices = std::move(*devices);
+    request.name = r.text("name");
+    if (r.has("data_unit"))
+        request.data_unit = *unit;
+    if (r.has("fence"))
+        request.fence = *fence;
+    request.engine = !r.flag("no_engine");
+    request.force = r.flag("force");
+    request.multipath = r.text("multipath");
+    request.queue_if_no_path = r.flag("queue_if_no_path");
+    request.group = *group;
+    return request;
+}
+
+Result<json> create_endpoint(MethodContext& c, const Request& r) {
+    auto request = leg_request(r);
+    if (!request)
+        return tl::unexpected(request.error());
+    auto made = c.controller->legs().create(*request);
+    if (!made)
+        return tl::unexpected(made.error());
+    json answer = {{"legs", json::array()}, {"advice", made->advice}};
+    for (const auto& leg : made->legs)
+        answer["legs"].push_back(leg_json(leg));
+    if (made->map)
+        answer["multipath"] = map_json(*made->map);
+    return answer;
+}
+
+// One by one: those before the first that cannot be removed are gone.
+Result<json> remove_endpoint(MethodContext& c, const Request& r) {
+    auto names = texts(r, "endpoints");
+    if (!names)
+        return tl::unexpected(names.error());
+    json removed = json::array();
+    for (const auto& name : *names) {
+        if (auto done = c.controller->legs().remove(name); !done)
+            return fail(done.error().code,
+                        done.error().reason +
+                            (removed.empty() ? "" : "; those named before it are removed"));
+        removed.push_back(name);
+    }
+    return json{{"removed", removed}};
+}
+
 Result<json> list_endpoints(MethodContext& c, const Request&) {
     std::vector<dek_list_entry> all;
     Result<void> any = fail(Errc::unavailable, "no shim answers");
@@ -184,7 +302,9 @@ Result<json> list_endpoints(MethodContext& c, const Request&) {
     }
     if (!any)
         return tl::unexpected(any.error());
-    return json{{"endpoints", endpoints_json(all)}};
+    json answer = {{"endpoints", endpoints_json(all)}};
+    add_configured(answer, LegFiles(c.options->state_dir));
+    return answer;
 }
 
 } // namespace
@@ -193,6 +313,22 @@ std::vector<Method> endpoint_methods() {
     using enum ArgType;
     return {
         {"EndpointList", Queue::inquiries, {}, list_endpoints},
+        {"EndpointCreate",
+         Queue::operations,
+         {{"devices", ArgType::list, true},
+          {"name", text},
+          {"data_unit", number},
+          {"fence", text},
+          {"no_engine", flag},
+          {"multipath", text},
+          {"queue_if_no_path", flag},
+          {"group", number},
+          {"force", flag}},
+         create_endpoint},
+        {"EndpointRemove",
+         Queue::operations,
+         {{"endpoints", ArgType::list, true}},
+         remove_endpoint},
         {"EndpointCommand",
          Queue::operations,
          {{"uuid", text, true},

@@ -32,6 +32,12 @@ void add_options(CLI::App& app, Options& o, Numbers& n) {
     app.add_option("--dev-dir", o.dev_dir, "where volumes are linked")->check(absolute);
     app.add_option("--shim-dir", o.shim_dir, "dek-shimd's folder (RUN/shim)")->check(absolute);
     add_choice(app, "--shim", o.shim, shim_choices, "which shim serves volumes");
+    auto* alone = app.add_flag("--endpoints", o.endpoints_only,
+                               "make the endpoints of the configuration, and end");
+    app.add_option("--endpoint-of", o.endpoint_of,
+                   "print the name of the configured endpoint that this device is for, and end")
+        ->check(absolute)
+        ->excludes(alone);
     auto* bus = app.add_flag("--system-bus", o.system_bus, "answer on the system bus only");
     app.add_option("--socket", o.socket, "answer on this private socket only")
         ->check(absolute)

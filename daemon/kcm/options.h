@@ -20,8 +20,10 @@ struct Options {
     std::string dev_dir = "/dev/dek";      // links for people
     std::string shim_dir;                  // dek-shimd's; empty: RUN/shim
     ShimChoice shim = ShimChoice::automatic;
-    bool system_bus = false; // asked for; neither this nor a socket: whichever there is
-    std::string socket;      // asked for; empty: RUN/bus where it is needed
+    bool endpoints_only = false; // makes the configured legs, and ends
+    std::string endpoint_of;     // tells udev whose this device is, and ends
+    bool system_bus = false;     // asked for; neither this nor a socket: whichever there is
+    std::string socket;          // asked for; empty: RUN/bus where it is needed
     std::chrono::seconds cache_lifetime{300};
     std::size_t cache_keys = 64;
     std::chrono::milliseconds provider_timeout{10000};

@@ -139,6 +139,12 @@ void print_endpoints(std::ostream& out, const Json& answer) {
         out << "no endpoints\n";
     else
         table.print(out);
+    Table missing({"MISSING", "ENGINE", "FENCE", "MULTIPATH", "DEVICE"});
+    for (const Json& leg : array_at(answer, "missing"))
+        missing.add({text_at(leg, "name"), text_at(leg, "engine"), text_at(leg, "fence"),
+                     text_at(leg, "multipath"), text_at(leg, "device")});
+    if (!missing.empty())
+        missing.print(out);
 }
 
 void print_exchange(std::ostream& out, const Json& answer, bool hex) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// dekctl endpoint ...: the protocol by hand.
+// dekctl endpoint ...: legs beneath other devices, and the protocol by hand.
 #include <array>
 #include <memory>
 
 #include "block_view.h"
 #include "options.h"
+#include "printable.h"
 
 namespace dek::ctl {
 namespace {
@@ -96,6 +97,60 @@ Action list(CLI::App&, Session& session) {
     return [&session] { return session.answer("EndpointList", print_endpoints); };
 }
 
+// Paths from the root, as they are needed elsewhere; names as they are.
+Json listed(const std::vector<std::string>& words, bool all_paths) {
+    Json list = Json::array();
+    for (const auto& word : words)
+        list.push_back(all_paths || word.find('/') != std::string::npos ? absolute(word) : word);
+    return list;
+}
+
+CLI::Option* several(CLI::App& app, Session& session, const char* name, const char* argument,
+                     bool all_paths, const char* help) {
+    return app
+        .add_option_function<std::vector<std::string>>(
+            name,
+            [&session, argument, all_paths](const std::vector<std::string>& words) {
+                session.about = words.front();
+                session.arguments[argument] = listed(words, all_paths);
+            },
+            help)
+        ->type_name("TEXT")
+        ->required();
+}
+
+void print_made(std::ostream& out, const Json& answer) {
+    for (const Json& line : array_at(answer, "advice"))
+        if (line.is_string())
+            out << printable(line.get<std::string>()) << '\n';
+}
+
+Action create(CLI::App& app, Session& session) {
+    several(app, session, "devices", "devices", true,
+            "Block devices; several with --multipath: paths of one disk");
+    text_option(app, session, "--name", "name", "NAME",
+                "It appears as /dev/mapper/dekleg-NAME; the device's own name if not given");
+    number_option(app, session, "--data-unit", "data_unit", "BYTES",
+                  "Bytes that are encrypted as one: 512, 1024, 2048 or 4096");
+    choice_option(app, session, "--fence", "fence", {"eio", "transport", "hold"},
+                  "What is answered where a key is missing");
+    flag_option(app, session, "--no-engine", "no_engine", "It never encrypts, it only fences");
+    text_option(app, session, "--multipath", "multipath", "NAME",
+                "The devices become paths of /dev/mapper/NAME, a new map or one that is there");
+    flag_option(app, session, "--queue-if-no-path", "queue_if_no_path",
+                "I/O waits for a path where none is left");
+    number_option(app, session, "--group", "group", "N",
+                  "Priority group of these paths; lower ones are used first");
+    flag_option(app, session, "--force", "force", "Over the header of a volume");
+    return [&session] { return session.answer("EndpointCreate", print_made); };
+}
+
+Action remove(CLI::App& app, Session& session) {
+    several(app, session, "endpoints", "endpoints", false,
+            "Devices or names of endpoints, or of multipath maps with all their paths");
+    return [&session] { return session.answer("EndpointRemove", {}); };
+}
+
 Action handshake(CLI::App& app, Session& session) {
     endpoint_argument(app, session);
     text_option(app, session, "--class", "class", "NAME",
@@ -130,8 +185,11 @@ Action disassociate(CLI::App& app, Session& session) {
     return exchange(app, session, "disassociate");
 }
 
-constexpr std::array<Command, 6> commands{{
-    {"endpoint list", "List the endpoints of the shim", list},
+constexpr std::array<Command, 8> commands{{
+    {"endpoint create", "Put endpoints beneath LVM, mirrors or multipath", create},
+    {"endpoint remove", "Take them away again", remove},
+    {"endpoint list", "List the endpoints, and those of the configuration that are not there",
+     list},
     {"endpoint handshake", "Ask whether an endpoint of a class is there", handshake},
     {"endpoint query", "Ask whether it can encrypt these ranges", query},
     {"endpoint associate", "Give it a key for these ranges", associate},
