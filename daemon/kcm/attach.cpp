@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -77,9 +78,10 @@ Result<void> check_size(const volume::Header& header, const Device& device, bool
                     "it, and dekctl resize makes the new size known");
 }
 
+// Opening it loads the module where it is not loaded yet; elsewhere the node leads nowhere.
 bool has_device_mapper() {
-    return ::access("/dev/mapper/control", F_OK) == 0 ||
-           ::access("/sys/class/misc/device-mapper", F_OK) == 0;
+    return ::access("/sys/class/misc/device-mapper", F_OK) == 0 ||
+           Fd(::open("/dev/mapper/control", O_RDWR | O_CLOEXEC));
 }
 
 } // namespace

@@ -49,7 +49,7 @@ def already_attached(dek):
     dek.dekctl("protect", image, "--name", "twice")
     failed(dek, ["is attached already", "dekctl detach twice first"], "attach", image)
     failed(dek, ["is attached already", "dekctl detach twice first"], "protect", image, "--name", "twice")
-    failed(dek, ["device-mapper"], "switch", "twice", "--to", "software")
+    failed(dek, ["userspace shim"], "switch", "twice", "--to", "software")
     failed(dek, ["not one of"], "switch", "twice", "--to", "sideways", code=2)
     assert dek.status("twice")["state"] == "up"
     warned(dek, ["in use by volume twice"], "key", "state", "twice", "deactivated")
