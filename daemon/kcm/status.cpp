@@ -3,14 +3,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
+
+#include "kcm/range_table.h"
 
 namespace dek::kcm {
 namespace {
-
-std::string key_id_of(const dek_association_entry& a) {
-    return {reinterpret_cast<const char*>(a.key_id),
-            std::min<std::size_t>(a.key_id_length, sizeof a.key_id)};
-}
 
 template <std::size_t n>
 std::string text_of(const char (&field)[n]) {
@@ -84,6 +82,9 @@ json header_facts(const Volume& v, const std::string& dev_dir) {
               {"logical_block", h.logical_block},
               {"tweak", volume::tweak_name(h.tweak)},
               {"endpoint_policy", h.endpoint_policy},
+              {"encryptor", encryptor_word(v.encryptor)},
+              {"encryptor_why", encryptor_why(v)},
+              {"asked_for", wish_name(v.wish)},
               {"read_only", v.read_only},
               {"cipher", "aes-xts"},
               {"shim", v.shim},
@@ -132,7 +133,82 @@ void add_live_state(json& j, const Volume& v, const dek_list_entry& endpoint, bo
     }
 }
 
+// Its own endpoint.
+void add_endpoint(json& j, const Volume& v, Shim& shim) {
+    auto endpoint = shim.find(v.header.uuid);
+    if (!endpoint || !*endpoint) {
+        j["state"] = "down";
+        if (v.reason.empty())
+            j["reason"] = endpoint ? "the shim has lost it" : endpoint.error().reason;
+        return;
+    }
+    j["engine"] = engine_text((*endpoint)->engine);
+    if ((*endpoint)->flags & DEK_ENDPOINT_FAILED) {
+        j["state"] = "down";
+        j["reason"] = "the device beneath is gone, or is another one now";
+    }
+    if (auto associations = shim.associations(v.header.uuid))
+        j["associations"] = associations_json(*associations);
+    if (auto stats = shim.stats(v.header.uuid))
+        j["counters"] = counters_json(*stats);
+    auto ranges = shim.ranges(v.header.uuid);
+    if (ranges && !v.verified)
+        put_shares(j, v, served_as_encrypted(*ranges));
+    if (v.state != VolumeState::down && j["state"] != "down" && ranges)
+        add_live_state(j, v, **endpoint, has_fenced(*ranges));
+}
+
+// The endpoints beneath, which other volumes may share.
+void add_legs(json& j, const Volume& v, Shim& shim) {
+    const auto legs = leg_states(v, shim);
+    const auto rows = legs ? range_table(v, shim) : tl::unexpected(legs.error());
+    if (!rows) {
+        j["state"] = "down";
+        j["reason"] = rows.error().reason;
+        return;
+    }
+    std::set<std::string> engines;
+    for (const auto& [device, leg] : *legs) {
+        for (auto& association : associations_json(leg.associations)) {
+            association["endpoint"] = leg.name;
+            j["associations"].push_back(std::move(association));
+        }
+        engines.insert(engine_text(leg.engine));
+    }
+    std::string engine;
+    for (const auto& one : engines)
+        engine += (engine.empty() ? "" : ", ") + one;
+    j["engine"] = engine.empty() ? "none" : engine;
+    const bool fenced = std::any_of(rows->begin(), rows->end(),
+                                    [](const auto& row) { return row.state == DEK_RANGE_FENCED; });
+    if (fenced && v.state == VolumeState::up) {
+        j["state"] = state_name(VolumeState::fenced);
+        j["reason"] = "an encrypted range has no key";
+    }
+}
+
 } // namespace
+
+const char* encryptor_word(layers::Encryptor who) {
+    if (who == layers::Encryptor::endpoints || who == layers::Encryptor::software)
+        return layers::encryptor_text(who);
+    return "endpoint";
+}
+
+std::string encryptor_why(const Volume& v) {
+    if (!v.survey)
+        return v.shim == "fuse"
+                   ? "the userspace shim encrypts by itself, and looks at nothing beneath it"
+                   : "what lies beneath has not been looked at yet";
+    const auto& decision = v.survey->decision;
+    std::string why = decision.why;
+    if (v.wish != Wish::automatic)
+        why += std::string("; asked for: ") + wish_name(v.wish);
+    const std::string now = encryptor_word(v.encryptor);
+    if (now != encryptor_word(decision.who))
+        why += "; not so yet, now it is " + now;
+    return why;
+}
 
 std::string hex64(std::uint64_t value) {
     char text[19];
@@ -180,27 +256,12 @@ json volume_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
     j["engine"] = "none";
     j["associations"] = json::array();
     j["counters"] = json::object();
-    auto endpoint = shim.find(v.header.uuid);
-    if (!endpoint || !*endpoint) {
-        j["state"] = "down";
-        if (v.reason.empty())
-            j["reason"] = endpoint ? "the shim has lost it" : endpoint.error().reason;
-        return j;
-    }
-    j["engine"] = engine_text((*endpoint)->engine);
-    if ((*endpoint)->flags & DEK_ENDPOINT_FAILED) {
-        j["state"] = "down";
-        j["reason"] = "the device beneath is gone, or is another one now";
-    }
-    if (auto associations = shim.associations(v.header.uuid))
-        j["associations"] = associations_json(*associations);
-    if (auto stats = shim.stats(v.header.uuid))
-        j["counters"] = counters_json(*stats);
-    auto ranges = shim.ranges(v.header.uuid);
-    if (ranges && !v.verified)
-        put_shares(j, v, served_as_encrypted(*ranges));
-    if (v.state != VolumeState::down && j["state"] != "down" && ranges)
-        add_live_state(j, v, **endpoint, has_fenced(*ranges));
+    if (v.encryptor == layers::Encryptor::software)
+        j["engine"] = "dm-crypt";
+    else if (v.encryptor == layers::Encryptor::endpoints)
+        add_legs(j, v, shim);
+    else
+        add_endpoint(j, v, shim);
     return j;
 }
 

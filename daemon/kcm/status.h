@@ -25,6 +25,11 @@ const char* engine_text(std::uint32_t engine); // "inline", "accel", "cpu", "non
 const char*
 range_state_text(std::uint32_t state); // "plain", "keyed", "fenced", "yielded", "reserved"
 
+// Who encrypts for a volume: "endpoint" (its own), "endpoints" (beneath it), "software".
+const char* encryptor_word(layers::Encryptor who);
+// One sentence: the decision, and what stood in the way of another one.
+std::string encryptor_why(const Volume& volume);
+
 // Layers from the top, and a table in which every LBA of the volume stands exactly once.
 Result<json> topology_json(const Volume& volume, Shim& shim, const std::string& dev_dir);
 

@@ -1,106 +1,172 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who encrypts which LBAs, and through which layers a request goes.
 #include <algorithm>
-#include <map>
+#include <cstring>
+#include <set>
 
 #include "kcm/device_lbas.h"
+#include "kcm/range_table.h"
 #include "kcm/status.h"
 
 namespace dek::kcm {
 namespace {
 
-struct Encryptor {
-    std::string shim; // "fuse"
-    std::string engine;
-    std::map<std::uint64_t, std::string> keys; // by association
-};
-
-const char* who(const dek_range_entry& r, const Encryptor& e) {
-    if (r.state == DEK_RANGE_KEYED)
-        return e.shim == "fuse" ? "dek-shimd" : "dm-dek";
-    return r.state == DEK_RANGE_YIELDED ? "above" : "nobody";
+json text_or_null(const std::string& text) {
+    return text.empty() ? json() : json(text);
 }
 
-json range_json(const volume::Header& h, std::uint64_t first, std::uint64_t count,
-                const dek_range_entry& r, const Encryptor& e) {
-    const bool keyed = r.state == DEK_RANGE_KEYED;
-    json j = {
-        {"first", first},         {"last", first + count - 1}, {"state", range_state_text(r.state)},
-        {"by", who(r, e)},        {"engine", nullptr},         {"key", nullptr},
-        {"association", nullptr}, {"tweak_first", nullptr}};
+json range_json(const volume::Header& h, const RangeRow& row) {
+    const bool keyed = row.state == DEK_RANGE_KEYED;
+    json j = {{"first", row.lbas.first},
+              {"last", row.lbas.first + row.lbas.count - 1},
+              {"state", range_state_text(row.state)},
+              {"by", row.by},
+              {"engine", text_or_null(row.engine)},
+              {"key", nullptr},
+              {"association", nullptr},
+              {"tweak_first", nullptr}};
     if (keyed) {
-        const auto key = e.keys.find(r.association);
-        j["engine"] = e.engine;
-        j["key"] = key == e.keys.end() ? "" : key->second;
-        j["association"] = handle_json(r.association);
-        j["tweak_first"] = tweak_of(h, first);
+        j["key"] = row.key;
+        j["tweak_first"] = tweak_of(h, row.lbas.first);
+        if (row.association)
+            j["association"] = handle_json(row.association);
     }
     return j;
 }
 
-// The shim lists what is not plain; the gaps are filled here.
-json ranges_json(const volume::Header& h, const std::vector<dek_range_entry>& ranges,
-                 const Encryptor& e) {
-    const LinearLayer layer(h);
-    json list = json::array();
-    std::uint64_t next = 0;
-    for (const auto& r : ranges) {
-        if (r.first < h.offset || r.state == DEK_RANGE_PLAIN)
-            continue;
-        const auto lbas = layer.to_volume({r.first, r.count});
-        if (lbas.first < next || lbas.first >= h.size)
-            continue;
-        if (lbas.first > next)
-            list.push_back(range_json(h, next, lbas.first - next, dek_range_entry{}, e));
-        const auto count = std::min(lbas.count, h.size - lbas.first);
-        list.push_back(range_json(h, lbas.first, count, r, e));
-        next = lbas.first + count;
-    }
-    if (next < h.size)
-        list.push_back(range_json(h, next, h.size - next, dek_range_entry{}, e));
-    return list;
-}
+struct LayerRow {
+    std::string kind, node, role, why;
+    std::string engine = {}, path = {}; // empty: null
+};
 
-json layers_json(const Volume& v, const Encryptor& e, const std::string& dev_dir) {
-    json layers = json::array();
-    const auto add = [&](const char* kind, const std::string& node, bool encrypts,
-                         const std::string& why) {
-        layers.push_back({{"kind", kind}, {"node", node}, {"encrypts", encrypts}, {"why", why}});
-    };
-    add("volume", dev_dir + "/" + v.name, false, "a link to the block device");
-    if (v.shim == "fuse")
-        add("loop", v.block_device, false,
-            "makes a block device of the shim's file and changes nothing");
-    add("dek", "endpoint " + volume::uuid_text(v.header.uuid), !e.keys.empty(),
-        e.keys.empty()
-            ? "has no key now: encrypted ranges are fenced"
-            : "the endpoint nearest to the device that can encrypt (engine " + e.engine + ")");
-    add("device", v.device, false,
-        v.header.offset ? "holds the header in its first 1 MiB and ciphertext after it"
-                        : "holds the volume one to one");
-    return layers;
+class Layers {
+  public:
+    Layers(const Volume& v, const std::vector<dek_list_entry>& endpoints)
+        : v_(v), endpoints_(endpoints) {}
+
+    json list(const std::vector<RangeRow>& rows, const std::string& dev_dir) {
+        add(0, {"volume", dev_dir + "/" + v_.name, "", "a link to the block device"});
+        std::size_t depth = 1;
+        if (v_.shim == "fuse")
+            add(depth++, {"loop", v_.block_device, "passes-on",
+                          "makes a block device of the shim's file and changes nothing"});
+        add_own(depth++, rows);
+        if (v_.survey)
+            add_beneath(v_.survey->stack.top, depth, "");
+        else
+            add(depth,
+                {"device", v_.device, "",
+                 v_.header.offset ? "holds the header in its first 1 MiB and ciphertext after it"
+                                  : "holds the volume one to one"});
+        return std::move(layers_);
+    }
+
+  private:
+    void add(std::size_t depth, const LayerRow& row) {
+        layers_.push_back({{"kind", row.kind},
+                           {"node", row.node},
+                           {"depth", depth},
+                           {"role", text_or_null(row.role)},
+                           {"path", text_or_null(row.path)},
+                           {"engine", text_or_null(row.engine)},
+                           {"encrypts", row.role == "encrypts"},
+                           {"why", row.why}});
+    }
+
+    // What kcmd made for the volume.
+    void add_own(std::size_t depth, const std::vector<RangeRow>& rows) {
+        const auto keyed = std::find_if(
+            rows.begin(), rows.end(), [](const auto& row) { return row.state == DEK_RANGE_KEYED; });
+        const char* without = "has no key now: encrypted ranges are fenced";
+        const char* role = keyed != rows.end() ? "encrypts" : "fenced";
+        if (v_.encryptor == layers::Encryptor::endpoints)
+            add(depth, {"linear", v_.block_device, "passes-on",
+                        "leaves the work to the endpoints beneath it"});
+        else if (v_.encryptor == layers::Encryptor::software)
+            add(depth,
+                {"crypt", v_.block_device, role,
+                 keyed != rows.end() ? "dm-crypt, with the key in the kernel's keyring" : without});
+        else if (keyed != rows.end())
+            add(depth, {"dek", "endpoint " + volume::uuid_text(v_.header.uuid), role,
+                        "the endpoint nearest to the device that can encrypt (engine " +
+                            keyed->engine + ")",
+                        keyed->engine});
+        else
+            add(depth, {"dek", "endpoint " + volume::uuid_text(v_.header.uuid), role, without});
+    }
+
+    void add_beneath(std::size_t index, std::size_t depth, const std::string& path) {
+        const auto& device = v_.survey->stack[index];
+        const bool again = !seen_.insert(index).second;
+        LayerRow row{layers::kind_text(device.kind), device.name, "",
+                     path == "failed" ? "a failed path: carries no I/O until it is reinstated"
+                                      : "holds nothing that is encrypted"};
+        row.engine = engine_of(device);
+        row.path = path;
+        for (const auto& finding : v_.survey->decision.account)
+            if (finding.device == index) {
+                row.role = layers::role_text(finding.role);
+                row.why = finding.why;
+            }
+        if (again)
+            row.why = "the same as above";
+        add(depth, row);
+        std::set<std::size_t> legs;
+        for (const auto& leg : device.legs)
+            if (!again && legs.insert(leg.device).second)
+                add_beneath(leg.device, depth + 1, path_of(device, leg));
+    }
+
+    static std::string path_of(const layers::Device& device, const layers::Leg& leg) {
+        static const char* const text[] = {"active", "standby", "failed"};
+        return device.kind == layers::Kind::multipath ? text[static_cast<int>(leg.state)] : "";
+    }
+
+    // The one in use, as far as the shim says.
+    std::string engine_of(const layers::Device& device) const {
+        if (device.kind != layers::Kind::endpoint && device.kind != layers::Kind::fence)
+            return "";
+        const auto uuid = volume::uuid_of(device.uuid);
+        for (const auto& entry : endpoints_)
+            if (uuid && std::memcmp(entry.uuid, uuid->data(), uuid->size()) == 0)
+                return engine_text(entry.engine);
+        return "none";
+    }
+
+    const Volume& v_;
+    const std::vector<dek_list_entry>& endpoints_;
+    json layers_ = json::array();
+    std::set<std::size_t> seen_;
+};
+
+// What keeps endpoints beneath from encrypting, layer by layer.
+json obstacles_json(const Volume& v) {
+    json list = json::array();
+    if (v.survey)
+        for (const auto& finding : v.survey->decision.account)
+            if (finding.role == layers::Role::in_the_way)
+                list.push_back(finding.why);
+    return list;
 }
 
 } // namespace
 
 Result<json> topology_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
-    auto endpoint = shim.find(v.header.uuid);
-    if (!endpoint)
-        return tl::unexpected(endpoint.error());
-    if (!*endpoint)
-        return fail(Errc::unavailable, "the shim has lost volume " + v.name);
-    auto associations = shim.associations(v.header.uuid);
-    auto ranges = shim.ranges(v.header.uuid);
-    if (!associations || !ranges)
-        return tl::unexpected(associations ? ranges.error() : associations.error());
-    Encryptor e{v.shim, engine_text((*endpoint)->engine), {}};
-    for (const auto& a : *associations)
-        e.keys[a.handle] = std::string(reinterpret_cast<const char*>(a.key_id),
-                                       std::min<std::size_t>(a.key_id_length, sizeof a.key_id));
+    const auto rows = range_table(v, shim);
+    if (!rows)
+        return tl::unexpected(rows.error());
+    // What encrypts has been asked already; with dm-crypt no shim need be there.
+    const auto endpoints = shim.list().value_or(std::vector<dek_list_entry>());
+    json ranges = json::array();
+    for (const auto& row : *rows)
+        ranges.push_back(range_json(v.header, row));
     return json{{"volume", v.name},
                 {"uuid", volume::uuid_text(v.header.uuid)},
-                {"layers", layers_json(v, e, dev_dir)},
-                {"ranges", ranges_json(v.header, *ranges, e)}};
+                {"encryptor", encryptor_word(v.encryptor)},
+                {"encryptor_why", encryptor_why(v)},
+                {"in_the_way", obstacles_json(v)},
+                {"layers", Layers(v, endpoints).list(*rows, dev_dir)},
+                {"ranges", std::move(ranges)}};
 }
 
 } // namespace dek::kcm
