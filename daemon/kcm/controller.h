@@ -150,6 +150,7 @@ class Controller {
     // serve.cpp
     layers::TopTarget top_target(const Volume& volume, const LunMap& map);
     Result<std::shared_ptr<const Survey>> look(const Volume& volume);
+    std::shared_ptr<const Survey> judge(const Volume& volume, layers::Stack stack);
     Result<void> put_in_service(Volume& volume, const KeyFinder& keys, Undo& undo);
     Result<void> resize_lines(const Volume& volume, std::uint64_t lbas);
     KeyFinder key_finder();

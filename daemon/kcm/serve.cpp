@@ -72,23 +72,26 @@ layers::TopTarget Controller::top_target(const Volume& v, const LunMap& map) {
 }
 
 Result<std::shared_ptr<const Survey>> Controller::look(const Volume& v) {
-    auto& shim = *site(v).shim;
-    auto stack = discover(v.device, shim);
+    auto stack = discover(v.device, *site(v).shim);
     if (!stack)
         return tl::unexpected(stack.error());
+    return judge(v, std::move(*stack));
+}
+
+std::shared_ptr<const Survey> Controller::judge(const Volume& v, layers::Stack stack) {
     layers::Question q;
     q.encrypted = encrypted_device_map(v.header);
     q.geometry = tweak_geometry(v.header);
     q.policy = policy_of(v);
-    ask_endpoints(shim, *stack, q.encrypted);
+    ask_endpoints(*site(v).shim, stack, q.encrypted);
     q.top = top_target(v, q.encrypted);
     auto survey = std::make_shared<Survey>();
-    survey->decision = layers::decide(*stack, q);
-    survey->stack = std::move(*stack);
+    survey->decision = layers::decide(stack, q);
+    survey->stack = std::move(stack);
     if (survey->decision.who == layers::Encryptor::nobody)
         survey->decision.who =
             q.top->engines ? layers::Encryptor::top : layers::Encryptor::software;
-    return std::shared_ptr<const Survey>(std::move(survey));
+    return survey;
 }
 
 // A volume that nobody has yet: an endpoint, or a device over those beneath, or dm-crypt. Hidden.

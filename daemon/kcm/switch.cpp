@@ -2,6 +2,8 @@
 // Live switching: another layer takes the encrypting over, under I/O.
 #include <algorithm>
 #include <fstream>
+#include <set>
+#include <thread>
 
 #include <sys/sysmacros.h>
 
@@ -12,6 +14,7 @@
 #include "kcm/controller.h"
 #include "kcm/kernel_table.h"
 #include "kcm/kernel_volume.h"
+#include "kcm/live_stack.h"
 
 namespace dek::kcm {
 namespace {
@@ -44,6 +47,11 @@ Result<void> check_limits(const Volume& v, const DmInfo& info) {
         return fail(Errc::refused, "volume " + v.name + " has blocks of " + std::to_string(*now) +
                                        " bytes and would have such of " + std::to_string(next));
     return {};
+}
+
+// "/dev/mapper/mpatha" is mpatha to device-mapper.
+std::string short_name(const std::string& node) {
+    return node.substr(node.rfind('/') + 1);
 }
 
 std::string named(Encryptor who) {
@@ -111,19 +119,97 @@ class Controller::Switch {
     Result<void> move_table() { return dm_resume(info_.name, false, Freeze::no); }
 
     Result<void> move_with_legs() {
-        const bool stood = info_.suspended;
-        if (!stood)
-            if (auto r = dm_suspend(info_.name, Freeze::no); !r)
-                return r;
+        if (!info_.suspended) {
+            auto stands = open_way();
+            if (stands)
+                stands = dm_suspend(info_.name, Freeze::no);
+            if (!stands) {
+                close_way();
+                return stands;
+            }
+        }
         info_.suspended = true;
         auto done = to_legs(next_.encryptor, legs_after());
         if (done)
             done = dm_resume(info_.name, false, Freeze::no);
         if (done) {
             info_.suspended = false;
+            close_way();
             return done;
         }
         return go_back(std::move(done.error()));
+    }
+
+    // What a multipath queues because none of its paths can encrypt would keep the volume from
+    // being suspended for ever. So the engine of a leg that only fences is turned on until it is
+    // through: the ciphertext is the same.
+    Result<void> open_way() {
+        if (v_.encryptor != Encryptor::endpoints)
+            return {};
+        auto way = lend_engines();
+        if (way.empty())
+            return check_paths();
+        auto stack = discover(v_.device, shim_);
+        if (!stack)
+            return tl::unexpected(stack.error());
+        for (auto& device : stack->devices)
+            for (auto& leg : device.legs)
+                if (lent_.contains(stack->devices[leg.device].uuid))
+                    leg.state = layers::PathState::active;
+        if (auto r = Beneath(shim_, v_.header, c_.judge(v_, std::move(*stack))).encrypt(keys()); !r)
+            return r;
+        for (const auto& [map, path] : way)
+            if (auto r = dm_message(map, 0, "reinstate_path " + path); !r)
+                return r;
+        std::this_thread::sleep_for(std::chrono::milliseconds(500)); // a dead one fails at once
+        return check_paths();
+    }
+
+    // A multipath without a path holds its I/O, or has failed it: there is nothing to wait for.
+    Result<void> check_paths() {
+        auto stack = discover(v_.device, shim_);
+        if (!stack)
+            return tl::unexpected(stack.error());
+        for (const auto& device : stack->devices)
+            if (is_cut_off(device))
+                return fail(Errc::unavailable, title(device) + " has no path that carries I/O");
+        return {};
+    }
+
+    static bool is_cut_off(const layers::Device& device) {
+        return device.kind == layers::Kind::multipath &&
+               std::none_of(device.legs.begin(), device.legs.end(),
+                            [](const auto& leg) { return leg.may_carry_io(); });
+    }
+
+    // Of every multipath that is cut off: its name, and the number of the path.
+    std::vector<std::pair<std::string, std::string>> lend_engines() {
+        std::vector<std::pair<std::string, std::string>> way;
+        const auto& stack = next_.survey->stack;
+        for (const auto& device : stack.devices) {
+            if (!is_cut_off(device))
+                continue;
+            for (const auto& leg : device.legs) {
+                const auto& path = stack[leg.device];
+                const auto uuid = volume::uuid_of(path.uuid);
+                const auto node = dm_find_name(short_name(path.name));
+                if (path.kind != layers::Kind::fence || !uuid || !node || !*node ||
+                    !shim_.engine(*uuid, DEK_ENGINE_CPU))
+                    continue;
+                lent_.insert(path.uuid);
+                way.emplace_back(short_name(device.name), (*node)->number);
+            }
+        }
+        return way;
+    }
+
+    // Once nothing is keyed there any more.
+    void close_way() {
+        for (const auto& text : lent_)
+            if (const auto uuid = volume::uuid_of(text))
+                if (auto r = shim_.engine(*uuid, 0); !r)
+                    log_error("engine-stays-on", r.error(), {{"endpoint", text}});
+        lent_.clear();
     }
 
     Result<void> to_legs(Encryptor who, Beneath legs) {
@@ -165,6 +251,7 @@ class Controller::Switch {
     Shim& shim_;
     KeyRing ring_;
     DmInfo info_;
+    std::set<std::string> lent_; // endpoints, as text, whose engine was turned on for a while
 };
 
 Result<void> Controller::take_over(Volume& v, std::shared_ptr<const Survey> survey) {
