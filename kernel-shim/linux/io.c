@@ -193,16 +193,19 @@ static int wait_for_publication(struct dek_io *io, struct bio *bio, u64 seen)
 static int refuse(struct dek_io *io, struct bio *bio, const struct dek_piece *piece, enum dek_fence fence)
 {
 	struct dek_object *o = io->object;
+	blk_status_t status;
 
 	if (piece->verdict == DEK_REFUSE) {
+		status = BLK_STS_TARGET; /* no other path would do it either, so this one must not be failed for it */
 		dek_count(o, DEK_C_REFUSED, 1);
-		return DM_MAPIO_KILL;
+	} else {
+		status = BLK_STS_TRANSPORT;
+		dek_count(o, DEK_C_FENCE_HITS, 1);
+		dek_event(o, DEK_EVENT_FENCE_HIT, 0, bio->bi_iter.bi_sector);
 	}
-	dek_count(o, DEK_C_FENCE_HITS, 1);
-	dek_event(o, DEK_EVENT_FENCE_HIT, 0, bio->bi_iter.bi_sector);
 	if (fence != DEK_FENCE_TRANSPORT)
 		return DM_MAPIO_KILL;
-	end_bio(io, bio, DEK_STAGE_ENDED, BLK_STS_TRANSPORT);
+	end_bio(io, bio, DEK_STAGE_ENDED, status);
 	return DM_MAPIO_SUBMITTED;
 }
 
@@ -276,6 +279,12 @@ static void look_up_discard(const struct dek_snapshot *s, struct bio *bio, struc
 	piece->count = bio_sectors(bio);
 }
 
+/* A path without a map is one that another may do without. */
+static bool refused_by_map(const struct dek_snapshot *s, const struct dek_piece *piece)
+{
+	return piece->verdict == DEK_REFUSE && dek_snapshot_generation(s);
+}
+
 static enum dek_fence look_up(struct dek_io *io, struct bio *bio, struct dek_piece *piece)
 {
 	enum dek_fence fence = DEK_FENCE_EIO;
@@ -292,7 +301,7 @@ static enum dek_fence look_up(struct dek_io *io, struct bio *bio, struct dek_pie
 	if (piece->verdict == DEK_CRYPT) {
 		dek_association_get(piece->association);
 		io->association = piece->association;
-	} else if (unlikely(piece->verdict == DEK_FENCED)) {
+	} else if (unlikely(piece->verdict == DEK_FENCED || refused_by_map(s, piece))) {
 		fence = dek_snapshot_fence(s);
 	}
 	rcu_read_unlock_sched();
@@ -317,7 +326,7 @@ static int dispatch(struct dek_io *io, struct bio *bio)
 		io->stage = DEK_STAGE_PASS;
 		dek_count(io->object, DEK_C_PLAIN, bio->bi_iter.bi_size);
 		return DM_MAPIO_REMAPPED;
-	} else if (piece.verdict == DEK_WAIT || fence == DEK_FENCE_HOLD) {
+	} else if (piece.verdict == DEK_WAIT || (piece.verdict == DEK_FENCED && fence == DEK_FENCE_HOLD)) {
 		return wait_for_publication(io, bio, seen);
 	} else {
 		ret = refuse(io, bio, &piece, fence);
@@ -352,8 +361,10 @@ int dek_io_map(struct dm_target *ti, struct bio *bio)
 	io->ours = false;
 	io->waited = false;
 	bio_set_dev(bio, t->dev->bdev);
-	if (unlikely(!serves(t, bio_op(bio)))) /* first of all: what resets a zone has no sectors, as a flush */
-		return DM_MAPIO_KILL;
+	if (unlikely(!serves(t, bio_op(bio)))) { /* first of all: what resets a zone has no sectors, as a flush */
+		end_bio(io, bio, DEK_STAGE_ENDED, BLK_STS_NOTSUPP);
+		return DM_MAPIO_SUBMITTED;
+	}
 	if (unlikely(!bio_sectors(bio))) {
 		dek_count(o, DEK_C_FLUSHES, 1);
 		return DM_MAPIO_REMAPPED;

@@ -35,7 +35,7 @@ result() { # NAME RC
     if [ "$2" = 0 ]; then echo "ok $1"; else echo "FAILED $1"; failures=$((failures + 1)); fi
 }
 
-modules="dm-mod dm-crypt dm-delay dm-flakey dm-zero dm-log-writes brd null_blk loop scsi_debug sd_mod aesni-intel xts ecb cbc gcm
+modules="dm-mod dm-crypt dm-delay dm-flakey dm-zero dm-multipath dm-round-robin dm-mirror dm-raid raid1 dm-log-writes brd null_blk loop scsi_debug sd_mod aesni-intel xts ecb cbc gcm
 ccm cryptd virtio_pci virtio_blk 9pnet_virtio 9p"
 programs="bash dmsetup fio blockdev losetup blkdiscard fallocate truncate dd cmp $build/tests/shim/shim_conformance
 $build/tests/vm/vm_endpoint"
