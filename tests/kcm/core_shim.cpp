@@ -255,6 +255,20 @@ int CoreShim::call(unsigned long request, void* argument) {
         const int error = dek_endpoint_map(ep, static_cast<dek_ioc_map*>(argument), change.get());
         return settle(ep, error, *change, nullptr);
     }
+    case DEK_IOC_QUIESCE: {
+        auto* q = static_cast<dek_ioc_quiesce*>(argument);
+        const int error = dek_endpoint_quiesce(ep, q->first, q->count, &q->token, change.get());
+        return settle(ep, error, *change, nullptr);
+    }
+    case DEK_IOC_YIELD: {
+        if (yields_left-- == 0)
+            return EIO;
+        const auto* y = static_cast<dek_ioc_yield*>(argument);
+        const int error = dek_endpoint_yield(ep, y->token, y->first, y->count, change.get());
+        return settle(ep, error, *change, nullptr);
+    }
+    case DEK_IOC_ENGINE:
+        return -dek_endpoint_set_engine(ep, static_cast<dek_ioc_engine*>(argument)->engine);
     case DEK_IOC_RELEASE: {
         const auto token = static_cast<dek_ioc_release*>(argument)->token;
         const int error = dek_endpoint_release(ep, token, change.get());

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+// What legs do for the volumes above them, against the real core.
+#include <cstring>
+
+#include <catch2/catch.hpp>
+
+#include "core_shim.h"
+#include "kcm/beneath.h"
+#include "kcm/cover.h"
+#include "kcm/device_lbas.h"
+#include "kcm/hold.h"
+
+using namespace dek;
+using namespace dek::kcm;
+using namespace kcmtest;
+using layers::Kind;
+
+namespace {
+
+constexpr std::uint64_t leg_lbas = 65536;
+
+LunMap map_of(std::vector<dek_range> ranges) {
+    return LunMap::from(std::move(ranges)).value();
+}
+
+// A volume over a mirror of two legs.
+struct Bench {
+    std::shared_ptr<CoreShim> core = std::make_shared<CoreShim>();
+    Shim shim{std::make_unique<CoreTransport>(core), std::chrono::milliseconds(50)};
+    std::vector<Uuid> legs;
+    volume::Header header;
+    Secret key = Secret::random(64);
+    unsigned asked = 0;
+
+    Bench() {
+        for (const char* name : {"/a", "/b"}) {
+            dek_ioc_volume v{};
+            legs.push_back(volume::random_uuid());
+            std::copy(legs.back().begin(), legs.back().end(), v.uuid);
+            v.count = leg_lbas;
+            v.data_unit = v.logical_block = 4096;
+            std::strcpy(v.name, name + 1);
+            std::strcpy(v.device, name);
+            REQUIRE(shim.volume_create(v));
+            REQUIRE(shim.map(legs.back(), 1, {}));
+        }
+        header = header_of("mine", {{{2048, 4096}, 0}, {{8192, 800}, 0}});
+    }
+    volume::Header header_of(const std::string& key_id,
+                             std::vector<volume::EncryptedRange> ranges) {
+        volume::Header h;
+        h.uuid = volume::random_uuid();
+        h.size = leg_lbas;
+        h.place = volume::Place::detached;
+        h.keys.push_back(volume::make_header_key(key_id, "keystore", key));
+        h.ranges = std::move(ranges);
+        return h;
+    }
+    std::shared_ptr<const Survey> survey(const volume::Header& h, bool second_can = true) const {
+        auto s = std::make_shared<Survey>();
+        layers::Device mirror;
+        mirror.name = "top";
+        mirror.kind = Kind::multipath;
+        mirror.size = leg_lbas;
+        for (std::size_t i = 0; i < legs.size(); i++) {
+            layers::Device leg;
+            leg.name = std::string("leg ") + static_cast<char>('a' + i);
+            leg.uuid = volume::uuid_text(legs[i]);
+            leg.kind = i == 0 || second_can ? Kind::endpoint : Kind::fence;
+            leg.size = leg_lbas;
+            leg.endpoint.engines = leg.kind == Kind::endpoint ? DEK_ENGINE_CPU : 0;
+            s->stack.devices.push_back(leg);
+            mirror.legs.push_back({i, 0, 0, 0, layers::PathState::active});
+        }
+        s->stack.devices.push_back(mirror);
+        s->stack.top = legs.size();
+        s->decision = layers::decide(
+            s->stack, {encrypted_device_map(h), tweak_geometry(h), layers::Policy::prefer, {}});
+        return s;
+    }
+    Beneath of(const volume::Header& h, bool second_can = true) {
+        return Beneath(shim, h, survey(h, second_can));
+    }
+    KeyFinder finder() {
+        return [this](const volume::HeaderKey&) -> Result<Secret> {
+            asked++;
+            return key.clone();
+        };
+    }
+    LunMap in_state(std::size_t leg, std::uint32_t state) {
+        std::vector<dek_range> found;
+        const auto ranges = shim.ranges(legs[leg]);
+        for (const auto& r : *ranges)
+            if (r.state == state)
+                found.push_back({r.first, r.count});
+        return map_of(std::move(found)).merged();
+    }
+    std::vector<std::uint64_t> handles(std::size_t leg) {
+        std::vector<std::uint64_t> all;
+        const auto associations = shim.associations(legs[leg]);
+        for (const auto& a : *associations)
+            all.push_back(a.handle);
+        return all;
+    }
+    bool held(std::size_t leg) { return !shim.tokens(legs[leg])->empty(); }
+};
+
+} // namespace
+
+TEST_CASE("every leg that can is keyed, and the other one is fenced", "[beneath]") {
+    Bench b;
+    const auto wanted = encrypted_device_map(b.header);
+    SECTION("both can") {
+        REQUIRE(b.of(b.header).encrypt(b.finder()));
+        for (std::size_t leg : {0, 1})
+            CHECK(b.in_state(leg, DEK_RANGE_KEYED) == wanted);
+    }
+    SECTION("one can") {
+        REQUIRE(b.shim.engine(b.legs[1], 0));
+        REQUIRE(b.of(b.header, false).encrypt(b.finder()));
+        CHECK(b.in_state(0, DEK_RANGE_KEYED) == wanted);
+        CHECK(b.in_state(1, DEK_RANGE_FENCED) == wanted);
+        CHECK(b.handles(1).empty());
+    }
+    CHECK(*b.of(b.header).encrypting());
+    CHECK(b.of(b.header).query());
+}
+
+TEST_CASE("a new controller takes over what legs hold already", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    const auto before = b.handles(0);
+    const auto keyed = b.core->keys.size();
+    REQUIRE(b.of(b.header).encrypt(b.finder())); // new layers, new handles above
+    CHECK(b.handles(0) == before);
+    CHECK(b.core->keys.size() == keyed);
+}
+
+TEST_CASE("what no longer fits is replaced while I/O waits, under the same key only", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    auto grown = b.header;
+    grown.ranges[1].lbas.count = 1600;
+    REQUIRE(b.of(grown).encrypt(b.finder()));
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(grown));
+    CHECK_FALSE(b.held(0));
+    const auto other = b.header_of("theirs", {{{4096, 800}, 0}});
+    CHECK(b.of(other).encrypt(b.finder()).error().code == Errc::invalid_argument);
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(grown));
+}
+
+TEST_CASE("who is above encrypts: nothing is keyed, and ciphertext passes", "[beneath]") {
+    Bench b;
+    const auto wanted = encrypted_device_map(b.header);
+    const bool was_keyed = GENERATE(true, false);
+    if (was_keyed)
+        REQUIRE(b.of(b.header).encrypt(b.finder()));
+    REQUIRE(b.of(b.header).yield());
+    for (std::size_t leg : {0, 1}) {
+        CHECK(b.in_state(leg, DEK_RANGE_YIELDED) == wanted);
+        CHECK(b.handles(leg).empty());
+        CHECK_FALSE(b.held(leg));
+    }
+    CHECK_FALSE(*b.of(b.header).encrypting());
+    REQUIRE(b.of(b.header).yield());
+    REQUIRE(b.shim.engine(b.legs[1], 0));
+    REQUIRE(b.of(b.header, false).encrypt(b.finder()));
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == wanted);
+    CHECK(b.in_state(1, DEK_RANGE_FENCED) == wanted);
+}
+
+TEST_CASE("two volumes share their legs, and neither touches the other's", "[beneath]") {
+    Bench b;
+    const auto other = b.header_of("theirs", {{{16384, 800}, 0}});
+    REQUIRE(b.of(other).yield());
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    CHECK(b.in_state(0, DEK_RANGE_YIELDED) == encrypted_device_map(other));
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
+    REQUIRE(b.of(b.header).yield());
+    CHECK(b.in_state(0, DEK_RANGE_YIELDED) ==
+          encrypted_device_map(b.header).unite(encrypted_device_map(other)));
+    REQUIRE(b.of(b.header).leave());
+    CHECK(b.in_state(0, DEK_RANGE_YIELDED) == encrypted_device_map(other));
+    CHECK(b.in_state(0, DEK_RANGE_FENCED).empty());
+    REQUIRE(b.of(other).leave());
+    CHECK(b.shim.ranges(b.legs[0])->empty());
+}
+
+TEST_CASE("a yield that fails lets nothing pass that was not yielded", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    b.core->yields_left = 1;
+    CHECK_FALSE(b.of(b.header).yield());
+    b.core->yields_left = ~0u;
+    CHECK(b.in_state(0, DEK_RANGE_YIELDED) == map_of({{2048, 4096}}));
+    CHECK(b.in_state(0, DEK_RANGE_FENCED) == map_of({{8192, 800}}));
+    CHECK_FALSE(b.held(0));
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
+}
+
+TEST_CASE("what a killed controller holds is taken over and let go of", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).yield());
+    b.core->quiesce(b.legs[0], 0, leg_lbas);
+    b.core->quiesce(b.legs[1], 4096, 8);
+    REQUIRE(b.of(b.header).yield());
+    CHECK_FALSE(b.held(0));
+    CHECK_FALSE(b.held(1));
+    CHECK(b.in_state(0, DEK_RANGE_YIELDED) == encrypted_device_map(b.header));
+}
+
+TEST_CASE("a leg that is gone is told of by name", "[beneath]") {
+    Bench b;
+    REQUIRE(b.shim.volume_remove(b.legs[1]));
+    const auto r = b.of(b.header).encrypt(b.finder());
+    REQUIRE_FALSE(r);
+    CHECK(r.error().reason.find("leg b") != std::string::npos);
+}
