@@ -168,6 +168,10 @@ Result<void> go_back(const std::string& name, const DmTable& old, bool read_only
     return dm_resume(name, hidden);
 }
 
+bool without_freeze(dm_task* task) {
+    return dm_task_skip_lockfs(task) && dm_task_no_flush(task);
+}
+
 Result<std::optional<DmInfo>> info_of(Task task, const std::string& what) {
     dm_info info;
     if (!task || !dm_task_run(task.get()) || !dm_task_get_info(task.get(), &info)) {
@@ -294,7 +298,7 @@ Result<void> dm_suspend(const std::string& name, Freeze freeze,
                         std::chrono::milliseconds patience) {
     const Task task = named_task(DM_DEVICE_SUSPEND, name);
     const std::string what = "device " + name + " cannot be suspended";
-    if (!task || (freeze == Freeze::no && !dm_task_skip_lockfs(task.get())))
+    if (!task || (freeze == Freeze::no && !without_freeze(task.get())))
         return failed(task.get(), what);
     const Interruption alarm(patience);
     if (dm_task_run(task.get()))
@@ -308,7 +312,7 @@ Result<void> dm_suspend(const std::string& name, Freeze freeze,
 Result<void> dm_resume(const std::string& name, bool hidden, Freeze freeze) {
     const Task task = named_task(DM_DEVICE_RESUME, name);
     const std::string what = "device " + name + " cannot be resumed";
-    if (task && freeze == Freeze::no && !dm_task_skip_lockfs(task.get()))
+    if (task && freeze == Freeze::no && !without_freeze(task.get()))
         return failed(task.get(), what);
     const Interruption alarm(suspend_patience);
     return task ? run_and_settle(task.get(), hidden ? hidden_flags : 0, what)

@@ -73,7 +73,8 @@ Result<void> dm_replace(const std::string& name, const DmTable& table, bool read
 Result<void> dm_load(const std::string& name, const DmTable& table, bool read_only);
 void dm_clear(const std::string& name);
 // What is under way ends first; Errc::timeout when it has not after `patience`, and I/O goes on.
-// Freeze: a filesystem on it, too, so that what is on the disk is complete in itself.
+// Freeze: a filesystem on it, too, so that what is on the disk is complete in itself. Otherwise
+// what a target holds is not waited for, and meets the table that comes live next.
 enum class Freeze { no, yes };
 inline constexpr std::chrono::milliseconds suspend_patience{40000};
 Result<void> dm_suspend(const std::string& name, Freeze freeze,
