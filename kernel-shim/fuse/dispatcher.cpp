@@ -35,7 +35,7 @@ bool reserved_clear(std::uint32_t command, std::span<std::uint8_t> argument) {
     case DEK_IOC_ENGINE:
         return as<dek_ioc_engine>(argument).reserved == 0;
     case DEK_IOC_STATS:
-        return as<dek_ioc_stats>(argument).reserved == 0;
+        return as<dek_ioc_stats>(argument).waiting == 0;
     default:
         return true;
     }

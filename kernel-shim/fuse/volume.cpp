@@ -58,6 +58,7 @@ void sum_counters(const Volume& volume, dek_ioc_stats& out) {
         out.fence_hits += c.fence_hits;
         out.refused += c.refused;
         out.waited += c.waited;
+        out.waiting += c.waiting;
         out.errors += c.errors;
         ended += c.ended;
         begun += c.begun;

@@ -281,7 +281,7 @@ static const struct dek_call calls[] = {
 	{DEK_IOC_RANGES, ioc_ranges, false, 0, 0},
 	{DEK_IOC_ASSOCIATIONS, ioc_associations, false, 0, 0},
 	{DEK_IOC_TOKENS, ioc_tokens, false, 0, 0},
-	{DEK_IOC_STATS, ioc_stats, false, offsetof(struct dek_ioc_stats, reserved), 8},
+	{DEK_IOC_STATS, ioc_stats, false, offsetof(struct dek_ioc_stats, waiting), 8},
 };
 
 static const struct dek_call *find_call(unsigned int command)

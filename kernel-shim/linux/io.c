@@ -507,6 +507,16 @@ void dek_io_published(struct dek_object *o)
 	spin_unlock_irq(&o->waiting_lock);
 }
 
+u64 dek_io_waiting(struct dek_object *o)
+{
+	u64 n;
+
+	spin_lock_irq(&o->waiting_lock);
+	n = bio_list_size(&o->waiting);
+	spin_unlock_irq(&o->waiting_lock);
+	return n;
+}
+
 static void kick(struct work_struct *work)
 {
 	struct dek_object *o = container_of(work, struct dek_object, kick);

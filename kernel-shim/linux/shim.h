@@ -338,6 +338,8 @@ void dek_io_suspend(struct dek_object *o, bool noflush);
 void dek_io_may_wait(struct dek_object *o);
 /* After a publication: those that wait are looked up again. */
 void dek_io_published(struct dek_object *o);
+/* How many wait now. */
+u64 dek_io_waiting(struct dek_object *o);
 /* Goes on with it in a worker. */
 void dek_io_defer(struct dek_io *io, enum dek_stage stage);
 struct bio *dek_io_bio(struct dek_io *io);

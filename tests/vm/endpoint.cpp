@@ -210,6 +210,7 @@ void do_stats(const Arguments&) {
     line("fence_hits", s.fence_hits);
     line("refused", s.refused);
     line("waited", s.waited);
+    line("waiting", s.waiting);
     line("errors", s.errors);
     line("in_flight", s.in_flight);
 }

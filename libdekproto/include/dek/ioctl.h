@@ -256,7 +256,7 @@ struct dek_ioc_stats {
 	__u64 in_flight;
 	__u64 restarts;	     /* of the worker under this volume */
 	__u64 flushes_unknown; /* flushes whose result was lost with a worker: data may be */
-	__u64 reserved;
+	__u64 waiting; /* requests that wait now, for a hold, keys or a fence that holds. In: 0, or EINVAL */
 };
 
 /* ---- DEK_IOC_EVENTS: userspace shim; the kernel shim sends the same by generic netlink. ----

@@ -134,7 +134,7 @@ TEST_CASE("reserved fields must be zero in every call that has them") {
     CHECK(v.caller().call(DEK_IOC_ENGINE, e) == EINVAL);
     CHECK(v.listed().engine != 0);
     auto s = v.argument<dek_ioc_stats>();
-    s.reserved = 1;
+    s.waiting = 1;
     CHECK(v.caller().call(DEK_IOC_STATS, s) == EINVAL);
 }
 

@@ -165,11 +165,15 @@ TEST_CASE_METHOD(Fixture, "a fence that holds lets I/O wait for its key") {
     std::thread writer([&] { written = v.write(0, data); });
     while (v.stats().waited == 0)
         std::this_thread::sleep_for(1ms);
+    for (int tries = 0; tries < 5000 && v.stats().waiting == 0; tries++)
+        std::this_thread::sleep_for(1ms);
+    CHECK(v.stats().waiting == 1);
     CHECK(v.write(2048, data) == 0); // others go on
     CHECK(written == -1);
     REQUIRE(v.associate(a) == DEK_OK);
     writer.join();
     CHECK(written == 0);
+    CHECK(v.stats().waiting == 0);
     CHECK(v.on_device(0, 8) == expected(a, 0, data));
     REQUIRE(v.disassociate(a.handle) == DEK_OK);
     std::thread reader([&] { written = v.read(0, got); });

@@ -171,6 +171,9 @@ put m1 24
 dmsetup create mir --table "0 $length mirror core 1 1024 2 /dev/mapper/m1 0 /dev/mapper/m2 0 1 handle_errors"
 sleep 2
 check "a copy waits for a fenced leg" sh -c "dmsetup status mir | grep -q ' 0/64 1 AA '"
+eval "$(e 4 stats)"
+# shellcheck disable=SC2154
+check "its endpoint says that something waits, which is not to be let through as it is" [ "$waiting" -gt 0 ]
 e 4 engine cpu
 key 4 >/dev/null
 copied() {
