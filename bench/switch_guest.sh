@@ -23,7 +23,7 @@ timed() { # WHAT COMMAND...
     sleep 0.1
 }
 bare() { dmsetup suspend $flags dek-v && dmsetup resume dek-v; }
-flags=--nolockfs # what a switch asks for
+flags="--noflush --nolockfs" # what a switch asks for
 
 sides=(software endpoint)
 for n in 1 2 3 4; do timed warm bare && timed warm d switch v --to ${sides[n % 2]}; done

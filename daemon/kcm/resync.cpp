@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // After a restart of kcmd or of the shim: records, endpoints, headers and block devices are brought
 // together.
+#include <algorithm>
 #include <cstring>
 
 #include "base/log.h"
@@ -8,6 +9,7 @@
 #include "kcm/kernel_table.h"
 #include "kcm/kernel_volume.h"
 #include "kcm/leg.h"
+#include "kcm/live_stack.h"
 
 namespace dek::kcm {
 namespace {
@@ -201,13 +203,32 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     }
     const auto known = parts_.registry->find(record.name);
     Volume v = known ? *known : volume_of(record);
-    revive(v, *endpoint);
-    auto done = v.verified ? Result<void>() : read_again(v, record);
+    auto legs = yield_legs(v, record);
+    if (legs)
+        revive(v, *endpoint);
+    auto done = v.verified || !legs ? legs : read_again(v, record);
     if (done)
         done = restore_service(v, *endpoint);
     if (!done && !v.verified)
         describe(v, record, *endpoint);
     return settle_record(std::move(v), record, done);
+}
+
+// Its own endpoint encrypts, so what is beneath must not: a volume that was stopped on the way
+// there goes on only when that is so.
+Result<void> Controller::yield_legs(Volume& v, const Record& record) {
+    if (v.shim != "kernel")
+        return {};
+    const auto stack = discover(v.device, *site(v).shim);
+    const bool has_legs =
+        stack && std::any_of(stack->devices.begin(), stack->devices.end(),
+                             [](const layers::Device& d) { return !d.uuid.empty(); });
+    if (!has_legs)
+        return {};
+    if (auto r = v.verified ? Result<void>() : read_again(v, record); !r)
+        return r;
+    auto survey = look(v);
+    return survey ? refresh_legs(v, *survey) : tl::unexpected(survey.error());
 }
 
 // True: it has to wait for something.
@@ -313,10 +334,10 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
     bool waiting = false;
     if (at.kind == "kernel") { // those without an endpoint of their own need no module
         std::erase_if(records, [&](const Record& r) {
-            if (endpoints && find_endpoint(*endpoints, r.uuid))
-                return false;
             const auto live = dm_find("DEK-" + volume::uuid_text(r.uuid));
-            if (!live || !*live)
+            const auto table = live && *live ? dm_table((*live)->name) : DmTable();
+            const auto who = table ? encryptor_of(*table) : tl::unexpected(table.error());
+            if (!who || *who == layers::Encryptor::top)
                 return false;
             waiting = resync_lines(r) || waiting;
             return true;
