@@ -32,6 +32,27 @@ std::string backing_of(const std::string& loop) {
     return attribute_of(loop, "backing_file");
 }
 
+// What it was made for, as far as the kernel keeps that: also when the file's mount has gone and
+// its path with it.
+std::string made_for(const std::string& loop) {
+    const Fd fd(::open(loop.c_str(), O_RDONLY | O_CLOEXEC));
+    loop_info64 info;
+    if (!fd || ::ioctl(fd.get(), LOOP_GET_STATUS64, &info) != 0)
+        return "";
+    const auto* name = reinterpret_cast<const char*>(info.lo_file_name);
+    return {name, ::strnlen(name, LO_NAME_SIZE - 1)};
+}
+
+// Also one on a file of this name that no path leads to any more.
+bool is_on(const std::string& loop, const std::string& file) {
+    const std::string backing = backing_of(loop);
+    if (backing.empty() || backing == file)
+        return !backing.empty();
+    std::error_code none;
+    return file.size() < LO_NAME_SIZE && !fs::is_regular_file(backing, none) &&
+           !fs::is_block_file(backing, none) && made_for(loop) == file;
+}
+
 Result<Fd> open_file(const std::string& file, bool read_only) {
     // Direct from the start: what loop sets later it may silently not get.
     Fd fd(::open(file.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC));
@@ -83,11 +104,12 @@ Result<Fd> claim(const std::string& loop) {
 
 // With other openers the kernel only promises to detach later (autoclear); that promise is taken
 // back.
-Result<void> clear(const std::string& loop) {
+// `dead`: nobody is left to flush to.
+Result<void> clear(const std::string& loop, bool dead) {
     auto fd = claim(loop);
     if (!fd)
         return tl::unexpected(fd.error());
-    if (::fsync(fd->get()) != 0)
+    if (::fsync(fd->get()) != 0 && !dead)
         return fail_errno(errno, loop + " cannot be flushed");
     if (::ioctl(fd->get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO)
         return fail_errno(errno, loop + " cannot be detached");
@@ -142,7 +164,7 @@ std::optional<std::string> find_loop(const std::string& file) {
     std::error_code none;
     for (const auto& entry : fs::directory_iterator("/sys/block", none)) {
         const std::string name = entry.path().filename().string();
-        if (name.rfind("loop", 0) == 0 && backing_of(name) == file)
+        if (name.rfind("loop", 0) == 0 && is_on("/dev/" + name, file))
             return "/dev/" + name;
     }
     return std::nullopt;
@@ -152,9 +174,9 @@ Result<void> detach_loop(const std::string& loop, const std::string& file,
                          std::chrono::milliseconds patience) {
     const auto until = std::chrono::steady_clock::now() + patience;
     for (;;) {
-        if (backing_of(loop) != file)
+        if (!is_on(loop, file))
             return {};
-        auto done = clear(loop);
+        auto done = clear(loop, backing_of(loop) != file);
         if (done || done.error().code != Errc::busy)
             return done;
         if (std::chrono::steady_clock::now() >= until) {

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an administrator meets on the whole stack: defaults, warnings, a sealed keystore after a restart, a provider
 that hangs, the wrong key under the right ID, what is not to be had yet. Exit codes and sentences."""
+import glob
 import os
 import signal
 import subprocess
@@ -180,12 +181,39 @@ def events(dek):
     print("ok: events outlive kcmd")
 
 
+def loops():
+    """The loop devices in use, and what each is said to be on."""
+    found = {}
+    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
+        with open(path) as file:
+            found[path.split("/")[3]] = file.read().strip()
+    return found
+
+
+def stopped_shim(dek):
+    image = dek.image("stopped.img", 16 * MIB)
+    dek.dekctl("protect", image, "--name", "stopped")
+    left = os.path.basename(os.path.realpath(dek.node("stopped")))
+    dek.shimd.terminate()
+    dek.shimd.wait(20)
+    eventually("the loss is known", lambda: dek.status("stopped")["state"] == "down")
+    assert left in loops()
+    dek.start_shimd()
+    dek.dekctl("attach", image)
+    node = os.path.realpath(dek.node("stopped"))
+    assert loops().get(left) != "/", loops()
+    assert loops()[os.path.basename(node)].endswith("/stopped"), (node, loops())
+    dek.dekctl("detach", "stopped")
+    print("ok: a stopped shim leaves no loop device behind for good")
+
+
 def main():
     dek = Dekstack(kcmd_args=["--recover-timeout", "3"])
     in_place(dek)
     already_attached(dek)
     wrong_key(dek)
     events(dek)
+    stopped_shim(dek)
     sealed(dek, slots(dek))
     dek.close()
     hanging_provider()
