@@ -103,8 +103,9 @@ class Walk {
         d.read_only = first_line(folder / "ro") == "1";
         d.name = "/dev/" + folder.filename().string();
         std::replace(d.name.begin() + 5, d.name.end(), '!', '/');
-        auto read =
-            fs::exists(folder / "dm", none) ? read_mapped(folder, d) : read_partition(folder, d);
+        // By its name: one that is coming has no folder dm for a moment.
+        const bool mapped = folder.filename().string().rfind("dm-", 0) == 0;
+        auto read = mapped ? read_mapped(folder, d) : read_partition(folder, d);
         if (read)
             found_.devices.push_back(std::move(d));
         return read;

@@ -243,6 +243,10 @@ TEST_CASE("what changes in the middle of the walk is looked at once more", "[liv
         h.depends["lv"] = {makedev(8, 16)};
         CHECK(h.find(253, 0).error().code == Errc::corrupt);
     }
+    SECTION("one that is on its way: its folder has no more than a size") {
+        h.device("253:7", "dm-7", 0);
+        CHECK(h.find(253, 7).error().code == Errc::unavailable);
+    }
     SECTION("a ring of tables") {
         h.tables["lv"] = "0 4096 linear 253:0 0";
         h.depends["lv"] = {makedev(253, 0)};
