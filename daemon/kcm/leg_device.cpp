@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -174,6 +175,8 @@ Result<void> check_same_disk(const Device& a, const Device& b, const std::string
     if (!one->wwid.empty())
         return {};
     const auto n = std::min<std::uint64_t>(mib, a.lbas * 512);
+    for (const Device* device : {&a, &b}) // each path has a page cache of its own
+        ::posix_fadvise(device->fd.get(), 0, 0, POSIX_FADV_DONTNEED);
     auto left = read_bytes(a, 0, n), right = read_bytes(b, 0, n);
     if (!left || !right)
         return tl::unexpected((left ? right : left).error());
