@@ -35,7 +35,10 @@ const char* const whole = R"({
  "daemon": {"version": "v", "since": 7}, "endpoints": [{"uuid": "u", "map_generation": 0, "fence": "eio"}],
  "command": {"opcode": 3, "opcode_text": "Associate", "map": [{"first": 1, "last": 2}], "hex": "00ff"},
  "response": {"opcode": 3, "in": {"b": 1}, "hex": "00ff"},
- "layers": [{"kind": "dek", "node": "n", "encrypts": true, "why": "w"}, {"kind": "device", "node": "d"}],
+ "layers": [{"kind": "dek", "node": "n", "encrypts": true, "why": "w", "depth": 0},
+   {"kind": "linear", "node": "m", "depth": 1, "role": "in-the-way", "path": "failed", "engine": "cpu", "why": "w"},
+   {"kind": "device", "node": "d", "depth": 2}],
+ "encryptor": "endpoints", "encryptor_why": "because",
  "ranges": [{"first": 0, "last": 99, "state": "keyed", "by": "e"}, {"first": 100, "last": 199, "state": "plain"}]})";
 
 std::vector<std::function<void(std::ostream&, const Json&)>> views() {

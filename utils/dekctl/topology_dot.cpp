@@ -8,7 +8,7 @@ namespace dek::ctl {
 namespace {
 
 // For "..." and for HTML-like labels; the text is printable already.
-std::string quoted(const std::string& text) {
+std::string escaped(const std::string& text) {
     std::string out;
     for (const char c : text) {
         if (c == '"' || c == '\\')
@@ -45,21 +45,33 @@ std::string markup(const std::string& text) {
 std::size_t print_boxes(std::ostream& out, const Json& layers) {
     std::size_t holder = layers.empty() ? 0 : layers.size() - 1;
     bool found = false;
+    std::vector<std::size_t> above; // the way from the top to this layer; its length is the depth
     for (std::size_t i = 0; i < layers.size(); ++i) {
         const Json& layer = layers[i];
         const bool encrypts = flag_at(layer, "encrypts");
-        out << "  layer" << i << " [label=\"" << quoted(text_at(layer, "node")) << "\\n"
-            << quoted(text_at(layer, "kind")) << (encrypts ? ", encrypts" : "") << "\""
-            << (encrypts ? ", style=filled, fillcolor=\"#a8d8a8\"" : "");
+        std::string what = text_at(layer, "kind");
+        if (encrypts)
+            what += ", encrypts";
+        else if (has(layer, "role"))
+            what += ", " + text_at(layer, "role");
+        if (has(layer, "path"))
+            what += ", " + text_at(layer, "path") + " path";
+        out << "  layer" << i << " [label=\"" << escaped(text_at(layer, "node")) << "\\n"
+            << escaped(what) << "\"" << (encrypts ? ", style=filled, fillcolor=\"#a8d8a8\"" : "");
         if (has(layer, "why"))
-            out << ", tooltip=\"" << quoted(text_at(layer, "why")) << "\"";
+            out << ", tooltip=\"" << escaped(text_at(layer, "why")) << "\"";
         out << "];\n";
         if (encrypts && !found) {
             holder = i;
             found = true;
         }
-        if (i > 0)
-            out << "  layer" << i - 1 << " -> layer" << i << ";\n";
+        std::size_t depth = above.size();
+        if (const auto told = number_at(layer, "depth"); told && *told < depth)
+            depth = static_cast<std::size_t>(*told);
+        above.resize(depth);
+        if (depth > 0)
+            out << "  layer" << above.back() << " -> layer" << i << ";\n";
+        above.push_back(i);
     }
     return holder;
 }
@@ -82,8 +94,10 @@ void print_range_table(std::ostream& out, const Json& ranges) {
 void print_topology_dot(std::ostream& out, const Json& answer) {
     const Json& layers = array_at(answer, "layers");
     const Json& ranges = array_at(answer, "ranges");
-    out << "digraph \"" << quoted(text_at(answer, "volume")) << "\" {\n"
+    out << "digraph \"" << escaped(text_at(answer, "volume")) << "\" {\n"
         << "  node [shape=box, fontname=\"monospace\"];\n";
+    if (has(answer, "encryptor_why"))
+        out << "  label=\"" << escaped(text_at(answer, "encryptor_why")) << "\";\n";
     const std::size_t holder = print_boxes(out, layers);
     if (!ranges.empty()) {
         print_range_table(out, ranges);

@@ -25,22 +25,90 @@ class Paint {
     bool colour_;
 };
 
-void print_layers(std::ostream& out, const Json& answer, const Paint& paint) {
-    const Json& layers = array_at(answer, "layers");
-    std::size_t widest = 0;
-    for (const Json& layer : layers)
-        widest = std::max(widest, columns_of(text_at(layer, "node")));
-    const char* between = "\n";
+struct Row {
+    std::string tree, node, kind, role, why;
+    std::size_t depth = 0;
+};
+
+std::string shown_role(const Json& layer) {
+    if (!has(layer, "role"))
+        return flag_at(layer, "encrypts") ? "ENCRYPTS" : "";
+    const std::string role = text_at(layer, "role");
+    if (role == "encrypts")
+        return "ENCRYPTS";
+    return role == "in-the-way" ? "in the way" : role == "passes-on" ? "passes on" : role;
+}
+
+const char* colour_of(const std::string& role) {
+    if (role == "ENCRYPTS")
+        return "\033[1;32m";
+    return role == "in the way" ? "\033[31m" : role == "fenced" ? "\033[33m" : "";
+}
+
+// Where no depth is told, each layer lies beneath the one before it.
+std::vector<Row> rows_of(const Json& layers) {
+    std::vector<Row> rows;
     for (const Json& layer : layers) {
-        const std::string node = text_at(layer, "node"), kind = text_at(layer, "kind");
-        const bool encrypts = flag_at(layer, "encrypts");
-        out << between << "  " << paint(bold, node)
-            << std::string(widest - columns_of(node) + 2, ' ') << kind
-            << std::string(kind.size() < 8 ? 8 - kind.size() : 1, ' ')
-            << (encrypts ? paint("\033[1;32m", "ENCRYPTS  ") : "          ");
-        out << (has(layer, "why") ? text_at(layer, "why") : "") << '\n';
-        between = "    |\n";
+        Row row;
+        row.depth = rows.empty() ? 0 : rows.back().depth + 1;
+        if (const auto depth = number_at(layer, "depth"); depth && *depth < row.depth)
+            row.depth = static_cast<std::size_t>(*depth);
+        row.node = text_at(layer, "node");
+        row.kind = text_at(layer, "kind");
+        row.role = shown_role(layer);
+        if (has(layer, "path"))
+            row.why = text_at(layer, "path") + " path; ";
+        if (has(layer, "engine"))
+            row.why += "engine " + text_at(layer, "engine") + "; ";
+        if (has(layer, "why"))
+            row.why += text_at(layer, "why");
+        else if (!row.why.empty())
+            row.why.resize(row.why.size() - 2);
+        rows.push_back(std::move(row));
     }
+    return rows;
+}
+
+// "|-", "`-" and "|" as lsblk draws them; from the last row up, to know where a branch ends.
+void draw_branches(std::vector<Row>& rows) {
+    std::vector<bool> goes_on; // by depth: another one follows beneath the same
+    for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+        goes_on.resize(row->depth + 1, false);
+        for (std::size_t d = 1; d < row->depth && d < 64; d++)
+            row->tree += goes_on[d] ? "| " : "  ";
+        if (row->depth)
+            row->tree += goes_on[row->depth] ? "|-" : "`-";
+        goes_on[row->depth] = true;
+    }
+}
+
+void print_layers(std::ostream& out, const Json& answer, const Paint& paint) {
+    std::vector<Row> rows = rows_of(array_at(answer, "layers"));
+    draw_branches(rows);
+    std::size_t widest = 0, kinds = 0, roles = 0;
+    for (const Row& row : rows) {
+        widest = std::max(widest, columns_of(row.tree) + columns_of(row.node));
+        kinds = std::max(kinds, columns_of(row.kind));
+        roles = std::max(roles, columns_of(row.role));
+    }
+    const auto pad = [](std::size_t width, const std::string& text) {
+        return std::string(width - columns_of(text) + 2, ' ');
+    };
+    if (!rows.empty())
+        out << '\n';
+    for (const Row& row : rows)
+        out << "  " << row.tree << paint(bold, row.node) << pad(widest, row.tree + row.node)
+            << row.kind << pad(kinds, row.kind) << paint(colour_of(row.role), row.role)
+            << pad(roles, row.role) << row.why << '\n';
+}
+
+void print_decision(std::ostream& out, const Json& answer) {
+    if (!has(answer, "encryptor"))
+        return;
+    out << "\n  encryptor: " << text_at(answer, "encryptor");
+    if (has(answer, "encryptor_why"))
+        out << " (" << text_at(answer, "encryptor_why") << ")";
+    out << '\n';
 }
 
 void print_bar(std::ostream& out, const std::vector<Drawn>& ranges, Style style,
@@ -113,6 +181,7 @@ void print_topology(std::ostream& out, const Json& answer, Style style) {
     }
     print_bar(out, ranges, style, paint);
     print_ranges(out, answer);
+    print_decision(out, answer);
 }
 
 } // namespace dek::ctl

@@ -60,7 +60,9 @@ void print_associations_of(std::ostream& out, const Json& volume) {
         out << "  association: " << text_at(association, "handle") << ", key "
             << text_at(association, "key") << ", "
             << counted(text_at(association, "ranges"), "range") << ", "
-            << size_at(association, "blocks") << '\n';
+            << size_at(association, "blocks")
+            << (has(association, "endpoint") ? ", " + text_at(association, "endpoint") : "")
+            << '\n';
 }
 
 // "read_bytes" and the like as sizes, the rest as numbers; zeros are left out.
@@ -110,6 +112,10 @@ void print_volume(std::ostream& out, const Json& volume) {
     print_geometry(out, volume);
     out << "  engine: " << text_at(volume, "engine") << ", " << text_at(volume, "shim")
         << " shim, endpoint policy " << text_at(volume, "endpoint_policy") << '\n';
+    if (has(volume, "encryptor"))
+        out << "  encryptor: " << text_at(volume, "encryptor")
+            << (has(volume, "encryptor_why") ? " (" + text_at(volume, "encryptor_why") + ")" : "")
+            << '\n';
     print_keys_of(out, volume);
     print_associations_of(out, volume);
     print_counters(out, volume);

@@ -20,6 +20,22 @@ run topology secure --dot
 COLUMNS=44 run topology secure
 COLUMNS=140 run topology secure
 
+# A tree, with a decision: layers that branch, and paths.
+answer Topology <<EOF
+{"volume": "db", "uuid": "u", "encryptor": "endpoints", "encryptor_why": "endpoints beneath encrypt every range", "in_the_way": [], "layers": [
+ {"kind": "volume", "node": "/dev/dek/db", "depth": 0, "role": null, "path": null, "engine": null, "encrypts": false, "why": "a link"},
+ {"kind": "linear", "node": "/dev/dm-9", "depth": 1, "role": "passes-on", "path": null, "engine": null, "encrypts": false, "why": "leaves the work"},
+ {"kind": "linear", "node": "/dev/mapper/vg-lv", "depth": 2, "role": "passes-on", "encrypts": false, "why": "needs everything beneath it to encrypt"},
+ {"kind": "multipath", "node": "/dev/mapper/mpa", "depth": 3, "role": "passes-on", "encrypts": false, "why": "needs one leg"},
+ {"kind": "endpoint", "node": "/dev/mapper/dekleg-sda", "depth": 4, "role": "encrypts", "path": "active", "engine": "cpu", "encrypts": true, "why": "can encrypt all"},
+ {"kind": "fence", "node": "/dev/mapper/dekleg-sdb", "depth": 4, "role": "fenced", "path": "standby", "engine": "none", "encrypts": false, "why": "can fence and not encrypt"},
+ {"kind": "device", "node": "/dev/sdc", "depth": 4, "role": null, "path": "failed", "engine": null, "encrypts": false, "why": "carries no I/O"},
+ {"kind": "device", "node": "/dev/sdd", "depth": 3, "role": "in-the-way", "encrypts": false, "why": "is no dek leg"}],
+ "ranges": [{"first": 0, "last": 99, "state": "keyed", "by": "/dev/mapper/dekleg-sda", "engine": "cpu", "key": "k", "association": null, "tweak_first": 0}]}
+EOF
+run topology db
+run topology db --dot
+
 # A sliver of plain, a fence and a yield on a large volume stay visible at any scale.
 answer Topology <<EOF
 {"volume": "big", "uuid": "u", "layers": [], "ranges": [
