@@ -64,10 +64,6 @@ device /dev/mapper/mixed from LBA 1024 1024 : is a target of type error, which i
 linear /dev/mapper/vg-lv $beneath_lv
 E2
 undo mixed vg-lv stripe cat
-dmsetup create bare --notable
-check "no table yet" found /dev/mapper/bare <<<"unavailable: device /dev/mapper/bare has no live table"
-undo bare
-
 dmsetup create m --table "0 32768 mirror core 2 1024 nosync 2 /dev/ram0 0 /dev/ram1 512"
 check "a mirror" found /dev/mapper/m <<<"mirror /dev/mapper/m 32768 | /dev/ram0 0 | /dev/ram1 512
 $(ram 1 0)"
