@@ -90,9 +90,11 @@ class Load {
     void open_target();
     void read_state();
     bool submit_one();
+    bool place(Slot& slot);
     bool choose(Slot& slot, bool write);
     void submit(Slot& slot);
     void collect(microseconds patience);
+    void remember(LbaRange written);
     void finish(Slot& slot, long result, Clock::time_point now);
     void compare(std::uint64_t lba, std::uint64_t count, const std::uint8_t* data);
     void say(const char* what, std::uint64_t lba, long result);
@@ -102,6 +104,7 @@ class Load {
     io_context_t context_ = nullptr;
     std::vector<std::uint32_t> passes_; // of each sector; 0: not ours, or not known
     std::vector<bool> busy_;            // sectors under way
+    std::vector<LbaRange> written_;     // the latest ones
     std::vector<std::unique_ptr<Slot>> slots_;
     unsigned under_way_ = 0, since_fsync_ = 0, said_ = 0;
     std::uint32_t pass_ = 0;
@@ -171,8 +174,8 @@ void Load::say(const char* what, std::uint64_t lba, long result) {
                     result < 0 ? std::strerror(static_cast<int>(-result)) : "");
 }
 
-// A place that nothing is under way at; reads are of what was written.
-bool Load::choose(Slot& slot, bool write) {
+// Anywhere in a range. False: there is no whole block in it.
+bool Load::place(Slot& slot) {
     const std::uint64_t block = options_.block / sector_size;
     const LbaRange& r = options_.ranges[random_() % options_.ranges.size()];
     const std::uint64_t first = (r.first + block - 1) / block, end = (r.last + 1) / block;
@@ -181,12 +184,24 @@ bool Load::choose(Slot& slot, bool write) {
     const std::uint64_t at = first + random_() % (end - first);
     slot.lba = at * block;
     slot.count = block * std::min(end - at, 1 + random_() % std::max(1UL, options_.most / block));
-    const auto begin = static_cast<std::ptrdiff_t>(slot.lba),
-               past = begin + static_cast<std::ptrdiff_t>(slot.count);
-    if (std::find(busy_.begin() + begin, busy_.begin() + past, true) != busy_.begin() + past)
-        return false;
-    return write || std::any_of(passes_.begin() + begin, passes_.begin() + past,
-                                [](std::uint32_t pass) { return pass != 0; });
+    return true;
+}
+
+// A place that nothing is under way at; of a read, where something was written not long ago.
+bool Load::choose(Slot& slot, bool write) {
+    if (write) {
+        if (!place(slot))
+            return false;
+    } else {
+        if (written_.empty())
+            return false;
+        const LbaRange& r = written_[random_() % written_.size()];
+        slot.lba = r.first;
+        slot.count = r.last - r.first + 1;
+    }
+    const auto begin = busy_.begin() + static_cast<std::ptrdiff_t>(slot.lba),
+               end = begin + static_cast<std::ptrdiff_t>(slot.count);
+    return std::find(begin, end, true) == end;
 }
 
 void Load::submit(Slot& slot) {
@@ -252,6 +267,13 @@ void Load::compare(std::uint64_t lba, std::uint64_t count, const std::uint8_t* d
     }
 }
 
+void Load::remember(LbaRange written) {
+    if (written_.size() < 1024)
+        written_.push_back(written);
+    else
+        written_[random_() % written_.size()] = written;
+}
+
 void Load::finish(Slot& slot, long result, Clock::time_point now) {
     const bool write = slot.request.aio_lio_opcode == IO_CMD_PWRITE, sync = slot.count == 0;
     const auto took = std::chrono::duration_cast<microseconds>(now - slot.began);
@@ -262,7 +284,9 @@ void Load::finish(Slot& slot, long result, Clock::time_point now) {
     for (std::uint64_t i = 0; i < slot.count; i++)
         busy_[slot.lba + i] = false;
     if (result == static_cast<long>(slot.count * sector_size)) {
-        if (!write && !sync)
+        if (write)
+            remember({slot.lba, slot.lba + slot.count - 1});
+        else if (!sync)
             compare(slot.lba, slot.count, slot.buffer.bytes.get());
         return;
     }

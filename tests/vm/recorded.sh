@@ -41,7 +41,7 @@ keyless() { # NAME KEY-FILE
     for show in '' --showkeys; do
         # shellcheck disable=SC2086
         dmsetup table $show "$1" >/tmp/table || return
-        if grep -q -i -e "${hex:0:32}" -e "${hex:64:32}" /tmp/table; then echo "the key is in the table"; return 1; fi
+        if grep -q -i -e "${hex:0:32}" -e "${hex:${#hex}/2:32}" /tmp/table; then echo "the key is in the table"; return 1; fi
         if grep ' crypt ' /tmp/table | grep -v ' crypt [a-z0-9-]* :[0-9]*:logon:'; then echo "not by the keyring"; return 1; fi
     done
 }

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# seconds: 2400
+# memory: 3G
+# A volume directly over a device is moved between its endpoint and dm-crypt, live (SWITCHES times under a filesystem, a
+# tenth of it under a raw load of each kind of volume), and with kcmd killed at every step. Every write to the device is
+# recorded and judged.
+# shellcheck source=tests/vm/guest.sh
+. /t/guest.sh
+# shellcheck source=tests/vm/stack.sh
+. /t/stack.sh
+# shellcheck source=tests/vm/recorded.sh
+. /t/recorded.sh
+cd /tmp || exit
+switches=${SWITCHES:-100}
+disks 3 768
+load
+check "kcmd" start_stack --shim kernel
+check "keys" make_keys
+# The volume's device: 96 MiB, recorded on /dev/ram2.
+size=196608
+dmsetup create disk --table "0 $size linear /dev/ram0 0"
+begin() { record leg /dev/mapper/disk /dev/ram2; }
+
+clean() {
+    dd if=/dev/zero of=/dev/mapper/disk bs=1M oflag=direct 2>/dev/null
+    rm -f load.state
+}
+
+to() { d switch v --to "$1" && by v "$1"; }
+back_and_forth() { # TIMES
+    for n in $(seq "$1"); do to software && to endpoint && loaded || { echo "switch $n"; return 1; }; done
+}
+
+# ---- every kind of volume, under a raw load
+
+kind() { # NAME UNIT TWEAK BLOCK KEY-FILE SCAN-MAPS PROTECT-ARGUMENTS...
+    local kind=$1 unit=$2 tweak=$3 block=$4 key=$5 maps=$6
+    shift 6
+    begin
+    check "$kind: protect" d protect /dev/mapper/leg --name v --key "$key" --data-unit "$unit" --tweak "$tweak" "$@"
+    check "$kind: the endpoint encrypts" by v endpoint
+    # shellcheck disable=SC2086
+    begin_load /dev/dek/v --block "$block" --fsync 32 --pause 2000 --most 32 $ranges
+    check "$kind: there and back, $((switches / 10)) times" back_and_forth $((switches / 10))
+    check "$kind: to software" to software
+    check "$kind: the table has no key" keyless dek-v "$key"
+    check "$kind: but dm-crypt's lines" [ "$(crypt_lines dek-v)" = "$lines" ]
+    check "$kind: topology says dm-crypt" shows 'dm-crypt' d topology v
+    sleep 1
+    check "$kind: and it stays" by v software
+    check "$kind: nothing was lost" end_load
+    load_did
+    # shellcheck disable=SC2086
+    check "$kind: dm-crypt reads all of it" vm_load verify /dev/dek/v --state load.state $ranges
+    check "$kind: detach" d detach v
+    check "$kind: no device is left" refused dmsetup info dek-v
+    check "$kind: attach" d attach /dev/mapper/leg
+    # shellcheck disable=SC2086
+    check "$kind: all of it is there" vm_load verify /dev/dek/v --state load.state $ranges
+    d detach v
+    check "$kind: the record is whole" unrecord leg
+    # shellcheck disable=SC2086
+    check "$kind: what was written is right" vm_scan /dev/ram2 --key "$key" --unit "$unit" --tweak "$tweak" $maps --least 400
+    sed -n 's/^vm_scan/    vm_scan/p' check.log
+    clean
+}
+ranges='' lines=1
+kind "default place" 4096 unit 4096 k64 "--map 2048-$((size - 1))@0" --encrypt all
+kind "default place, half plain" 4096 lba512 4096 k32 "--map 2048-67583@0 --plain 67584-$((size - 1))@65536" --encrypt 0-65535
+kind "default place, sectors" 512 lba512 512 k64 "--map 2048-67583@0 --plain 67584-$((size - 1))@65536" --encrypt 0-65535
+ranges="--range 0-1023 --range 1536-20479 --range 1536-$((size - 1))" lines=2
+in_place="--map 1536-10239@1536 --map 11264-20479@11264 --plain 0-1023@0 --plain 10240-11263@10240
+    --plain 20480-$((size - 1))@20480"
+for unit in 512 4096; do
+    for tweak in unit lba512; do
+        if [ $unit = 4096 ] || [ $tweak = unit ]; then
+            kind "in place, $unit, $tweak" $unit $tweak $unit k64 "$in_place" --in-place --encrypt 1536-10239,11264-20479
+        fi
+    done
+done
+
+# ---- a filesystem, with fio on it
+
+begin
+check "ext4: protect" d protect /dev/mapper/leg --name v --key k64
+mkfs.ext4 -q /dev/dek/v
+check "ext4: mount" mount /dev/dek/v /v
+put_files
+fio --name=f --directory=/v --size=16M --rw=randrw --bsrange=4k-32k --iodepth=8 --direct=1 --ioengine=libaio --rate_iops=60 \
+    --fsync=32 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --runtime=1800 --time_based >fio.log 2>&1 &
+fio=$!
+begin_load /v/load --size 16384 --fsync 32 --pause 5000 --most 16
+check "ext4: there and back, $switches switches" back_and_forth $((switches / 2))
+kill -INT $fio
+wait $fio
+check "ext4: fio wrote and read" grep -q 'READ: .*io=[1-9]' fio.log
+check "ext4: and found no error" refused grep -E 'err= *[1-9]|verify:' fio.log
+check "ext4: nothing was lost" end_load
+load_did
+check "ext4: the files are as they were" bash -c 'cd /v && sha256sum -c /tmp/sums'
+to software
+check "ext4: by dm-crypt, too" bash -c 'echo 3 >/proc/sys/vm/drop_caches; cd /v && sha256sum -c /tmp/sums'
+umount /v
+check "ext4: fsck" e2fsck -fn /dev/dek/v
+d detach v
+unrecord leg
+check "ext4: nothing in the clear was written" vm_scan /dev/ram2 --key k64 --map 2048-$((size - 1))@0 --allow any --text "in the clear"
+sed -n 's/^vm_scan/    vm_scan/p' check.log
+clean
+
+# ---- kcmd is killed at every step
+
+serves() { timeout 20 dd if=/dev/dek/v of=/dev/null bs=4k count=1 iflag=direct; }
+table_agrees() { # status says what the table shows
+    if [ "$(who v)" = software ]; then [ "$(crypt_lines dek-v)" = 1 ]; else dmsetup table dek-v | grep -q ' dek '; fi
+}
+killed_to() { # TO FROM PREFIX: at the ioctls, or at what is written in kcmd's folder
+    local n=1 step
+    kill_kcmd
+    while :; do
+        kcmd_env="LD_PRELOAD=/bin/libkillpoint.so KILLPOINT_AT=$n KILLPOINT_IOCTL=1 KILLPOINT_PREFIX=$3 KILLPOINT_ARM=/tmp/armed KILLPOINT_LOG=/tmp/steps"
+        start_kcmd
+        kcmd_env=
+        answers && eventually up v
+        rm -f steps
+        touch armed
+        if d switch v --to "$1" >/dev/null 2>&1; then break; fi
+        rm armed
+        sed "$n!d; s/^/    /" steps
+        wait "$kcmd" 2>/dev/null
+        start_kcmd
+        step="to $1, killed at step $n in $3"
+        check "$step: kcmd answers" answers
+        check "$step: the volume comes up" eventually up v
+        check "$step: it serves" serves
+        check "$step: kcmd says who encrypts" table_agrees
+        check "$step: the load goes on" loaded
+        check "$step: back" to "$2"
+        kill_kcmd
+        n=$((n + 1))
+    done
+    rm armed
+    kill_kcmd
+    start_kcmd
+    answers
+    check "to $1: there were steps to be killed at in $3: $n" [ $n -gt 3 ]
+    check "to $1: it is done" eventually by v "$1"
+}
+begin
+check "kills: protect" d protect /dev/mapper/leg --name v --key k64
+begin_load /dev/dek/v --fsync 32 --pause 5000 --most 32
+for prefix in /dev /run/dekstack/volumes; do
+    killed_to software endpoint $prefix
+    killed_to endpoint software $prefix
+done
+for n in 1 2 3 4 5 6; do # and at any time
+    d switch v --to software >/dev/null 2>&1 &
+    switching=$!
+    sleep 0.0$((n * 12 % 100))
+    kill_kcmd
+    wait $switching
+    start_kcmd
+    answers
+    check "killed during a switch, $n: up" eventually up v
+    check "killed during a switch, $n: kcmd says who encrypts" table_agrees
+    check "killed during a switch, $n: back" to endpoint
+done
+check "kills: nothing was lost" end_load
+load_did
+check "kills: all of it is there" vm_load verify /dev/dek/v --state load.state
+d detach v
+unrecord leg
+check "kills: what was written is right" vm_scan /dev/ram2 --key k64 --map 2048-$((size - 1))@0 --least 1000
+sed -n 's/^vm_scan/    vm_scan/p' check.log
+
+kill_kcmd
+umount /disk
+dmsetup remove disk
+check "the module goes when kcmd has" rmmod dm_dek
+finish
