@@ -30,3 +30,16 @@ both endpoint query $uuid 0-7
 answer EndpointCommand <<<'{}'
 run endpoint query $uuid 0-7
 calls
+
+# Legs beneath other devices.
+answer EndpointList <<<"{\"endpoints\": [{\"uuid\": \"$uuid\", \"name\": \"dekleg-sdb\", \"leg\": \"sdb\", \"device\": \"/dev/sdb\", \"engine\": \"none\",
+ \"fence\": \"transport\", \"map_generation\": 1, \"ranges\": 0}], \"missing\": [{\"name\": \"sdc\", \"engine\": \"auto\", \"fence\": \"eio\", \"device\": \"/dev/sdc\"}]}"
+both endpoint list
+answer EndpointCreate <<<'{"legs": [{"name": "sdb"}], "advice": ["a line for LVM", 7]}'
+both endpoint create /dev/sdb /dev/sdc --multipath mp --queue-if-no-path --fence transport --no-engine --group 2 --data-unit 512
+run endpoint create /dev/sdb --name one --force
+run endpoint create
+run endpoint create /dev/sdb --fence none
+answer EndpointRemove <<<'{"removed": ["sdb"]}'
+both endpoint remove sdb /dev/sdc
+calls

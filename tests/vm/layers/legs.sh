@@ -61,7 +61,7 @@ dd if=/dev/zero of=/dev/ram4 bs=1M count=4 2>/dev/null
 mkfs.ext4 -q /dev/ram4
 check "what holds something keeps its block size" d endpoint create /dev/ram4
 check "512 that is" shows ' 1:4 0 512' dmsetup table dekleg-ram4
-d endpoint remove ram4
+check "removed again" d endpoint remove ram4
 dd if=/dev/zero of=/dev/ram4 bs=1M count=4 2>/dev/null
 check "an unknown one is not removed" fails "no endpoint" d endpoint remove none
 check "all this changed nothing" [ "$before$tables" = "$(cat /run/state/endpoints/* | sha256sum)$(dmsetup table)" ]
@@ -167,8 +167,8 @@ steps() { # WHAT COMMAND...
 }
 prepare=true
 steps create d endpoint create /dev/ram4
-d endpoint remove ram4
-made() { d endpoint create /dev/ram4 >/dev/null; }
+check "removed again" d endpoint remove ram4
+made() { d endpoint create /dev/ram4 >/tmp/made 2>&1; } # not to the terminal, which would be told of its progress
 prepare=made
 steps remove d endpoint remove ram4
 kill_kcmd
