@@ -202,6 +202,7 @@ class Controller {
     Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
     void revive(const Volume& volume, const dek_list_entry& endpoint);
     Result<void> yield_legs(Volume& volume, const Record& record);
+    void wake(const Volume& volume);
     bool resync_lines(const Record& record);
     Result<void> resume_lines(Volume& volume);
     bool settle_record(Volume volume, const Record& record, const Result<void>& done);

@@ -10,6 +10,7 @@
 #include "kcm/kernel_volume.h"
 #include "kcm/leg.h"
 #include "kcm/live_stack.h"
+#include "kcm/stand_still.h"
 
 namespace dek::kcm {
 namespace {
@@ -204,8 +205,10 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     const auto known = parts_.registry->find(record.name);
     Volume v = known ? *known : volume_of(record);
     auto legs = yield_legs(v, record);
-    if (legs)
+    if (legs) {
+        wake(v);
         revive(v, *endpoint);
+    }
     auto done = v.verified || !legs ? legs : read_again(v, record);
     if (done)
         done = restore_service(v, *endpoint);
@@ -229,6 +232,16 @@ Result<void> Controller::yield_legs(Volume& v, const Record& record) {
         return r;
     auto survey = look(v);
     return survey ? refresh_legs(v, *survey) : tl::unexpected(survey.error());
+}
+
+// A volume that a killed controller left standing, with the mirrors beneath it.
+void Controller::wake(const Volume& v) {
+    const auto info = find_volume_device(v.node());
+    if (!info || !info->suspended || !v.survey)
+        return;
+    dm_clear(info->name);
+    if (auto r = StandStill(info->name, v.survey->stack).end(); !r)
+        log_error("block-device-stands-still", r.error(), {{"volume", v.name}});
 }
 
 // True: it has to wait for something.
@@ -297,11 +310,12 @@ Result<void> Controller::resume_lines(Volume& v) {
         return {};
     }
     const auto& last = live->back();
-    if (last.first + last.count != v.header.size)
-        return resize_lines(v, v.header.size);
     if (info->inactive)
         dm_clear(info->name);
-    return info->suspended ? dm_resume(info->name, false) : Result<void>();
+    if (last.first + last.count != v.header.size)
+        if (auto r = resize_lines(v, v.header.size); !r)
+            return r;
+    return info->suspended ? StandStill(info->name, v.survey->stack).end() : Result<void>();
 }
 
 // An endpoint without a record (the run directory was wiped): ours if the device beneath holds its

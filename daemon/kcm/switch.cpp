@@ -15,6 +15,7 @@
 #include "kcm/kernel_table.h"
 #include "kcm/kernel_volume.h"
 #include "kcm/live_stack.h"
+#include "kcm/stand_still.h"
 
 namespace dek::kcm {
 namespace {
@@ -47,11 +48,6 @@ Result<void> check_limits(const Volume& v, const DmInfo& info) {
         return fail(Errc::refused, "volume " + v.name + " has blocks of " + std::to_string(*now) +
                                        " bytes and would have such of " + std::to_string(next));
     return {};
-}
-
-// "/dev/mapper/mpatha" is mpatha to device-mapper.
-std::string short_name(const std::string& node) {
-    return node.substr(node.rfind('/') + 1);
 }
 
 std::string named(Encryptor who) {
@@ -87,7 +83,7 @@ class Controller::Switch {
         if (done)
             done = legs_before().any() || legs_after().any() ? move_with_legs() : move_table();
         if (!done) {
-            clear_unless_suspended();
+            settle_failure(done.error());
             return done;
         }
         return finish();
@@ -119,10 +115,11 @@ class Controller::Switch {
     Result<void> move_table() { return dm_resume(info_.name, false, Freeze::no); }
 
     Result<void> move_with_legs() {
+        StandStill still(info_.name, next_.survey->stack);
         if (!info_.suspended) {
             auto stands = open_way();
             if (stands)
-                stands = dm_suspend(info_.name, Freeze::no);
+                stands = still.begin();
             if (!stands) {
                 close_way();
                 return stands;
@@ -131,13 +128,13 @@ class Controller::Switch {
         info_.suspended = true;
         auto done = to_legs(next_.encryptor, legs_after());
         if (done)
-            done = dm_resume(info_.name, false, Freeze::no);
+            done = still.end();
         if (done) {
             info_.suspended = false;
             close_way();
             return done;
         }
-        return go_back(std::move(done.error()));
+        return go_back(still, std::move(done.error()));
     }
 
     // What a multipath queues because none of its paths can encrypt would keep the volume from
@@ -146,9 +143,9 @@ class Controller::Switch {
     Result<void> open_way() {
         if (v_.encryptor != Encryptor::endpoints)
             return {};
-        auto way = lend_engines();
-        if (way.empty())
-            return check_paths();
+        const auto way = lend_engines();
+        if (lent_.empty())
+            return check_way();
         auto stack = discover(v_.device, shim_);
         if (!stack)
             return tl::unexpected(stack.error());
@@ -162,18 +159,33 @@ class Controller::Switch {
             if (auto r = dm_message(map, 0, "reinstate_path " + path); !r)
                 return r;
         std::this_thread::sleep_for(std::chrono::milliseconds(500)); // a dead one fails at once
-        return check_paths();
+        return check_way();
     }
 
-    // A multipath without a path holds its I/O, or has failed it: there is nothing to wait for.
-    Result<void> check_paths() {
+    // A multipath without a path holds its I/O, or has failed it: there is nothing to wait for. And
+    // a mirror cannot be suspended while a leg of it holds anything.
+    Result<void> check_way() {
         auto stack = discover(v_.device, shim_);
         if (!stack)
             return tl::unexpected(stack.error());
         for (const auto& device : stack->devices)
             if (is_cut_off(device))
                 return fail(Errc::unavailable, title(device) + " has no path that carries I/O");
+        for (const auto& device : stack->devices)
+            if (const auto uuid = volume::uuid_of(device.uuid); uuid && waits(*uuid))
+                return fail(Errc::unavailable, title(device) + " holds I/O that cannot go on");
         return {};
+    }
+
+    // Whether I/O to a leg waits, and goes on waiting.
+    bool waits(const Uuid& leg) {
+        for (int tries = 0; tries < 20; tries++) {
+            const auto stats = shim_.stats(leg);
+            if (!stats || stats->waiting == 0)
+                return false;
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        }
+        return true;
     }
 
     static bool is_cut_off(const layers::Device& device) {
@@ -182,22 +194,34 @@ class Controller::Switch {
                             [](const auto& leg) { return leg.may_carry_io(); });
     }
 
+    bool lend_engine(const layers::Device& leg) {
+        const auto uuid = volume::uuid_of(leg.uuid);
+        if (leg.kind != layers::Kind::fence || !uuid || !shim_.engine(*uuid, DEK_ENGINE_CPU))
+            return false;
+        lent_.insert(leg.uuid);
+        return true;
+    }
+
+    bool holds(const layers::Device& leg) {
+        const auto uuid = volume::uuid_of(leg.uuid);
+        const auto stats = uuid ? shim_.stats(*uuid) : tl::unexpected(uuid.error());
+        return stats && stats->waiting > 0;
+    }
+
     // Of every multipath that is cut off: its name, and the number of the path.
     std::vector<std::pair<std::string, std::string>> lend_engines() {
         std::vector<std::pair<std::string, std::string>> way;
         const auto& stack = next_.survey->stack;
         for (const auto& device : stack.devices) {
-            if (!is_cut_off(device))
-                continue;
             for (const auto& leg : device.legs) {
                 const auto& path = stack[leg.device];
-                const auto uuid = volume::uuid_of(path.uuid);
-                const auto node = dm_find_name(short_name(path.name));
-                if (path.kind != layers::Kind::fence || !uuid || !node || !*node ||
-                    !shim_.engine(*uuid, DEK_ENGINE_CPU))
-                    continue;
-                lent_.insert(path.uuid);
-                way.emplace_back(short_name(device.name), (*node)->number);
+                if (is_cut_off(device)) {
+                    const auto node = dm_find_name(dm_name_of(path));
+                    if (node && *node && lend_engine(path))
+                        way.emplace_back(dm_name_of(device), (*node)->number);
+                } else if (device.kind == layers::Kind::mirror && holds(path)) {
+                    lend_engine(path);
+                }
             }
         }
         return way;
@@ -217,20 +241,23 @@ class Controller::Switch {
     }
 
     // A table never comes live over legs in the state for another one: it stays suspended then.
-    Result<void> go_back(Error why) {
+    Result<void> go_back(StandStill& still, Error why) {
         if (auto r = to_legs(v_.encryptor, legs_before()); !r)
             return fail(why.code, why.reason + "; back again: " + r.error().reason +
                                       ": I/O to the volume stands still");
         dm_clear(info_.name);
-        if (auto r = dm_resume(info_.name, false, Freeze::no); !r)
+        if (auto r = still.end(); !r)
             return fail(why.code, why.reason + "; " + r.error().reason);
         info_.suspended = false;
         return tl::unexpected(std::move(why));
     }
 
-    void clear_unless_suspended() {
+    // What still stands goes on by a later resync.
+    void settle_failure(const Error& why) {
         if (!info_.suspended)
-            dm_clear(info_.name);
+            return dm_clear(info_.name);
+        v_.state = VolumeState::waiting_for_keys;
+        v_.reason = why.reason;
     }
 
     Result<void> finish() {
@@ -297,6 +324,8 @@ Result<VolumePtr> Controller::switch_to(const std::string& name, const std::stri
         return fail(Errc::unsupported,
                     "volume " + name + " stays with dm-crypt: " + (*survey)->decision.why);
     auto done = who == v.encryptor ? refresh_legs(v, *survey) : take_over(v, *survey);
+    if (!done)
+        parts_.registry->publish(v.state == VolumeState::up ? *found : v);
     if (!done)
         return fail(done.error().code, "volume " + name + " is not switched to " + named(who) +
                                            ": " + done.error().reason);
