@@ -85,7 +85,7 @@ Result<void> Beneath::encrypt(const KeyFinder& find_key) {
 }
 
 // Whatever is keyed on the leg for this volume, whoever it was that asked for it.
-Result<void> Beneath::let_go(const Leg& leg) {
+Result<bool> Beneath::let_go(const Leg& leg) {
     auto associations = shim_->associations(leg.uuid);
     auto ranges = shim_->ranges(leg.uuid);
     if (!associations || !ranges)
@@ -105,28 +105,44 @@ Result<void> Beneath::let_go(const Leg& leg) {
             talk = std::move(*begun);
         }
         if (auto r = talk->disassociate(a.handle); !r)
-            return r;
+            return tl::unexpected(r.error());
     }
-    return {};
+    return talk.has_value();
 }
 
+Result<void> Beneath::check_nothing_waits(const Leg& leg) {
+    const auto stats = shim_->stats(leg.uuid);
+    if (!stats)
+        return tl::unexpected(stats.error());
+    return stats->waiting == 0 ? Result<void>()
+                               : fail(Errc::busy, "holds requests that were to be encrypted there");
+}
+
+// All are fenced before the first one lets anything pass.
 Result<void> Beneath::yield() {
-    for (const auto& leg : legs()) {
-        auto done = let_go(leg);
-        if (done)
-            done = cover_yielded(*shim_, leg.uuid, leg.map);
-        if (!done)
-            return fail(done.error().code, leg.name + ": " + done.error().reason);
-    }
-    return {};
+    const auto all = legs();
+    const auto each = [&](const auto& what) -> Result<void> {
+        for (const auto& leg : all)
+            if (Result<void> r = what(leg); !r)
+                return fail(r.error().code, leg.name + ": " + r.error().reason);
+        return {};
+    };
+    const auto fence = [this](const Leg& leg) -> Result<void> {
+        const auto keyed = let_go(leg);
+        if (!keyed)
+            return tl::unexpected(keyed.error());
+        return *keyed ? check_nothing_waits(leg) : Result<void>();
+    };
+    if (auto r = each(fence); !r)
+        return r;
+    return each([this](const Leg& leg) { return cover_yielded(*shim_, leg.uuid, leg.map); });
 }
 
 Result<void> Beneath::leave() {
     Result<void> all;
     for (const auto& leg : legs()) {
-        auto done = let_go(leg);
-        if (done)
-            done = uncover(*shim_, leg.uuid, leg.map);
+        const auto gone = let_go(leg);
+        const auto done = gone ? uncover(*shim_, leg.uuid, leg.map) : tl::unexpected(gone.error());
         if (!done && all)
             all = fail(done.error().code, leg.name + ": " + done.error().reason);
     }

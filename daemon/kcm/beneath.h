@@ -22,7 +22,9 @@ class Beneath {
     // Maps first, then keys through the layers: afterwards every encrypted LBA is keyed or fenced
     // on every leg, and no longer yielded. What is right already stays untouched.
     Result<void> encrypt(const KeyFinder& find_key);
-    // Nothing of the volume is keyed any more; it is yielded.
+    // Nothing of the volume is keyed any more; it is yielded. I/O of the volume, and mirrors
+    // beneath that copy by themselves, stand still meanwhile. Errc::busy while a leg holds requests
+    // from before: they may be plaintext.
     Result<void> yield();
     // Nothing of it is keyed, fenced or yielded any more.
     Result<void> leave();
@@ -37,7 +39,8 @@ class Beneath {
     };
     std::vector<Leg> legs() const;
     Result<layers::Tree> tree();
-    Result<void> let_go(const Leg& leg);
+    Result<bool> let_go(const Leg& leg); // true: something was keyed
+    Result<void> check_nothing_waits(const Leg& leg);
 
     Shim* shim_;
     const volume::Header* header_;

@@ -18,6 +18,7 @@ struct Numbers {
     unsigned lifetime = 300;
     unsigned provider = 10;
     unsigned recover = 60;
+    unsigned switch_back = 30;
 };
 
 std::string absolute_path(const std::string& text) {
@@ -50,6 +51,9 @@ void add_options(CLI::App& app, Options& o, Numbers& n) {
     app.add_option("--recover-timeout", n.recover,
                    "seconds encrypted I/O waits for its keys after a restart of the shim")
         ->check(CLI::Range(1, 3600));
+    app.add_option("--switch-back", n.switch_back,
+                   "seconds an endpoint has to be well before a volume goes back to it")
+        ->check(CLI::Range(0, 86400));
     add_choice(app, "--log-level", o.log_level, levels, "what is logged");
 }
 
@@ -74,6 +78,7 @@ tl::expected<Options, Usage> parse_options(int argc, char** argv) {
     options.cache_lifetime = std::chrono::seconds(numbers.lifetime);
     options.provider_timeout = std::chrono::seconds(numbers.provider);
     options.recover = std::chrono::seconds(numbers.recover);
+    options.switch_back = std::chrono::seconds(numbers.switch_back);
     return options;
 }
 
