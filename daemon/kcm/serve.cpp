@@ -53,6 +53,24 @@ void ask_endpoints(Shim& shim, layers::Stack& stack, const LunMap& map) {
     }
 }
 
+// An endpoint takes its keys whether its path carries I/O or not. Where another path encrypts, one
+// that has failed is given them, too: it is let in again only with them.
+void count_failed_paths(layers::Stack& stack) {
+    const auto ready = [&](const layers::Leg& leg) {
+        const auto& path = stack.devices[leg.device];
+        return path.kind == layers::Kind::endpoint && path.endpoint.ready == DEK_OK;
+    };
+    for (auto& device : stack.devices) {
+        if (device.kind != layers::Kind::multipath ||
+            std::none_of(device.legs.begin(), device.legs.end(),
+                         [&](const auto& leg) { return leg.may_carry_io() && ready(leg); }))
+            continue;
+        for (auto& leg : device.legs)
+            if (!leg.may_carry_io() && ready(leg))
+                leg.state = layers::PathState::standby;
+    }
+}
+
 } // namespace
 
 // A dek target over the device: one that is there already is asked.
@@ -84,6 +102,7 @@ std::shared_ptr<const Survey> Controller::judge(const Volume& v, layers::Stack s
     q.geometry = tweak_geometry(v.header);
     q.policy = policy_of(v);
     ask_endpoints(*site(v).shim, stack, q.encrypted);
+    count_failed_paths(stack);
     q.top = top_target(v, q.encrypted);
     auto survey = std::make_shared<Survey>();
     survey->decision = layers::decide(stack, q);
