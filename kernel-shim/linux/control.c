@@ -139,6 +139,8 @@ static int ioc_engine(void *arg)
 		ret = -EOPNOTSUPP;
 	else
 		ret = dek_endpoint_set_engine(o->core, e->engine);
+	if (!ret)
+		dek_io_published(o);
 	dek_object_unlock(o);
 	return ret;
 }

@@ -120,7 +120,7 @@ int dek_crypt_units(struct dek_io *io, struct bio *bio, bool may_sleep)
 		return -EIO;
 	while (c->done < size) {
 		if (unlikely(!gather(c, vec, unit)))
-			return -EIO;
+			return -E2BIG;
 		next_tweak(io, c, unit);
 		ret = crypt_unit(io, c, unit);
 		if (unlikely(ret))

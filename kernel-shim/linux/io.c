@@ -7,33 +7,24 @@
  * take the place of the caller's in device-mapper's clone until it comes back: the caller's pages are
  * never modified, and there is no second bio.
  *
- * Nothing here sleeps in map(): what must wait (a held range, missing keys) is queued and looked up again
- * after each publication; what must sleep (for the pool, when memory is short) goes to a worker.
+ * Nothing here sleeps in map(): what must wait (a held range, missing keys) is queued and looked up again (waiting.c);
+ * what must sleep (for the pool, when memory is short) goes to a worker, and so does what the cipher has failed.
  */
-#include <linux/module.h>
-
 #include "inline.h"
 
 #define DEK_SOFTIRQ_MAX (32 << 10) /* bytes deciphered where they land; more goes to a worker */
-
-static unsigned int suspend_patience = 30;
-module_param(suspend_patience, uint, 0644);
-MODULE_PARM_DESC(suspend_patience, "seconds that a suspend with flush waits for I/O without keys or in a held range");
-
-static int dispatch(struct dek_io *io, struct bio *bio);
 
 struct bio *dek_io_bio(struct dek_io *io)
 {
 	return dm_bio_from_per_bio_data(io, sizeof(*io));
 }
 
-static struct dek_io *io_of(struct bio *bio)
+struct dek_io *dek_io_of(struct bio *bio)
 {
 	return dm_per_bio_data(bio, sizeof(struct dek_io));
 }
 
-/* The piece is over: let go of what it held. */
-static void end_piece(struct dek_io *io, struct bio *bio)
+void dek_io_let_go(struct dek_io *io, struct bio *bio)
 {
 	if (io->crypt) {
 		if (io->crypt->theirs)
@@ -49,19 +40,13 @@ static void end_piece(struct dek_io *io, struct bio *bio)
 		dek_epoch_end(&io->object->epochs, &io->ticket);
 }
 
-/* For a bio that is ours. */
-static void end_bio(struct dek_io *io, struct bio *bio, enum dek_stage stage, blk_status_t status)
+void dek_io_finish(struct dek_io *io, struct bio *bio, enum dek_stage stage, blk_status_t status)
 {
-	end_piece(io, bio);
+	dek_io_settled(io);
+	dek_io_let_go(io, bio);
 	io->stage = stage;
 	bio->bi_status = status;
 	bio_endio(bio);
-}
-
-void dek_io_cipher_failed(struct dek_io *io)
-{
-	dek_event(io->object, DEK_EVENT_ENGINE_ERROR, io->association->handle, io->piece.bi_sector);
-	dek_count(io->object, DEK_C_ERRORS, 1);
 }
 
 /* ---- encrypted pieces ---- */
@@ -92,9 +77,13 @@ static int encrypt(struct dek_io *io, struct bio *bio, bool may_sleep)
 
 	if (unlikely(ret == -EINPROGRESS))
 		return DM_MAPIO_SUBMITTED;
-	if (unlikely(ret)) {
-		dek_io_cipher_failed(io);
+	if (unlikely(ret == -E2BIG)) {
+		dek_count(io->object, DEK_C_REFUSED, 1);
 		return DM_MAPIO_KILL;
+	}
+	if (unlikely(ret)) {
+		dek_io_defer(io, DEK_STAGE_FAILED);
+		return DM_MAPIO_SUBMITTED;
 	}
 	put_ours(io, bio);
 	return DM_MAPIO_REMAPPED;
@@ -131,10 +120,15 @@ static int decrypt(struct dek_io *io, struct bio *bio, blk_status_t *error, bool
 
 	if (unlikely(ret == -EINPROGRESS))
 		return DM_ENDIO_INCOMPLETE;
-	if (unlikely(ret)) {
-		dek_io_cipher_failed(io);
+	if (unlikely(ret == -E2BIG)) {
+		dek_count(io->object, DEK_C_REFUSED, 1);
 		*error = BLK_STS_IOERR;
+	} else if (unlikely(ret)) {
+		dek_io_defer(io, DEK_STAGE_FAILED);
+		return DM_ENDIO_INCOMPLETE;
 	} else {
+		if (unlikely(io->failing))
+			dek_io_settled(io);
 		dek_count(io->object, DEK_C_DECRYPTED, io->piece.bi_size);
 	}
 	return DM_ENDIO_DONE;
@@ -157,39 +151,6 @@ static int end_read(struct dek_io *io, struct bio *bio, blk_status_t *error)
 
 /* ---- looking up ---- */
 
-static void lose_patience(struct dek_io *io, struct bio *bio, enum dek_patience patience)
-{
-	end_bio(io, bio, patience == DEK_PUSHED_BACK ? DEK_STAGE_PUSHBACK : DEK_STAGE_ENDED, BLK_STS_IOERR);
-}
-
-static int wait_for_publication(struct dek_io *io, struct bio *bio, u64 seen)
-{
-	struct dek_object *o = io->object;
-	enum dek_patience patience;
-	unsigned long flags;
-
-	end_piece(io, bio);
-	io->ours = true;
-	io->stage = DEK_STAGE_LOOKUP;
-	if (!io->waited)
-		dek_count(o, DEK_C_WAITED, 1);
-	io->waited = true;
-	spin_lock_irqsave(&o->waiting_lock, flags);
-	patience = o->patience;
-	/* A suspend that was interrupted takes nothing back any more, some time before it says so. */
-	if (patience == DEK_PUSHED_BACK && !dm_noflush_suspending(io->ti))
-		patience = DEK_WAITS;
-	if (patience == DEK_WAITS) {
-		bio_list_add(&o->waiting, bio);
-		if (o->publications != seen)
-			queue_work(o->crypt_queue, &o->kick);
-	}
-	spin_unlock_irqrestore(&o->waiting_lock, flags);
-	if (patience != DEK_WAITS)
-		lose_patience(io, bio, patience);
-	return DM_MAPIO_SUBMITTED;
-}
-
 static int refuse(struct dek_io *io, struct bio *bio, const struct dek_piece *piece, enum dek_fence fence)
 {
 	struct dek_object *o = io->object;
@@ -205,7 +166,7 @@ static int refuse(struct dek_io *io, struct bio *bio, const struct dek_piece *pi
 	}
 	if (fence != DEK_FENCE_TRANSPORT)
 		return DM_MAPIO_KILL;
-	end_bio(io, bio, DEK_STAGE_ENDED, status);
+	dek_io_finish(io, bio, DEK_STAGE_ENDED, status);
 	return DM_MAPIO_SUBMITTED;
 }
 
@@ -327,12 +288,13 @@ static int dispatch(struct dek_io *io, struct bio *bio)
 		dek_count(io->object, DEK_C_PLAIN, bio->bi_iter.bi_size);
 		return DM_MAPIO_REMAPPED;
 	} else if (piece.verdict == DEK_WAIT || (piece.verdict == DEK_FENCED && fence == DEK_FENCE_HOLD)) {
-		return wait_for_publication(io, bio, seen);
+		dek_io_wait(io, bio, seen);
+		return DM_MAPIO_SUBMITTED;
 	} else {
 		ret = refuse(io, bio, &piece, fence);
 	}
 	if (unlikely(ret == DM_MAPIO_KILL))
-		end_piece(io, bio);
+		dek_io_let_go(io, bio);
 	return ret;
 }
 
@@ -348,7 +310,7 @@ int dek_io_map(struct dm_target *ti, struct bio *bio)
 {
 	struct dek_target *t = ti->private;
 	struct dek_object *o = t->object;
-	struct dek_io *io = io_of(bio);
+	struct dek_io *io = dek_io_of(bio);
 
 	io->object = o;
 	io->ti = ti;
@@ -359,10 +321,11 @@ int dek_io_map(struct dm_target *ti, struct bio *bio)
 	io->stage = DEK_STAGE_PASS;
 	io->write = op_is_write(bio_op(bio));
 	io->ours = false;
-	io->waited = false;
+	io->failing = 0;
+	io->waits = DEK_NEVER_WAITED;
 	bio_set_dev(bio, t->dev->bdev);
 	if (unlikely(!serves(t, bio_op(bio)))) { /* first of all: what resets a zone has no sectors, as a flush */
-		end_bio(io, bio, DEK_STAGE_ENDED, BLK_STS_NOTSUPP);
+		dek_io_finish(io, bio, DEK_STAGE_ENDED, BLK_STS_NOTSUPP);
 		return DM_MAPIO_SUBMITTED;
 	}
 	if (unlikely(!bio_sectors(bio))) {
@@ -383,7 +346,7 @@ int dek_io_map(struct dm_target *ti, struct bio *bio)
 /* The piece is done; is there another behind it? */
 static int next_piece(struct dek_io *io, struct bio *bio)
 {
-	end_piece(io, bio);
+	dek_io_let_go(io, bio);
 	if (likely(!io->rest))
 		return DM_ENDIO_DONE;
 	bio->bi_iter = io->piece;
@@ -396,7 +359,7 @@ static int next_piece(struct dek_io *io, struct bio *bio)
 
 int dek_io_end(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 {
-	struct dek_io *io = io_of(bio);
+	struct dek_io *io = dek_io_of(bio);
 	int ret;
 
 	if (unlikely(io->stage == DEK_STAGE_PUSHBACK))
@@ -409,7 +372,8 @@ int dek_io_end(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 		dek_count(io->object, DEK_C_ERRORS, 1);
 	}
 	if (unlikely(*error)) {
-		end_piece(io, bio);
+		dek_io_settled(io);
+		dek_io_let_go(io, bio);
 		return DM_ENDIO_DONE;
 	}
 	return next_piece(io, bio);
@@ -422,13 +386,15 @@ static void send_on(struct dek_io *io, struct bio *bio, int ret)
 	struct dek_target *t = io->ti->private;
 
 	if (ret == DM_MAPIO_REMAPPED) {
+		if (!io->failing || io->stage != DEK_STAGE_READ) /* a read's engine has yet to show what it can */
+			dek_io_settled(io);
 		/* It may have been below before, and come back remapped, chained and merged with another. */
 		bio_set_dev(bio, t->dev->bdev);
 		bio->bi_next = NULL;
 		atomic_set(&bio->__bi_remaining, 1);
 		dm_submit_bio_remap(bio, NULL);
 	} else if (ret == DM_MAPIO_KILL) {
-		end_bio(io, bio, DEK_STAGE_ENDED, BLK_STS_IOERR);
+		dek_io_finish(io, bio, DEK_STAGE_ENDED, BLK_STS_IOERR);
 	}
 }
 
@@ -439,7 +405,7 @@ static void resume_read(struct dek_io *io, struct bio *bio)
 	if (decrypt(io, bio, &error, true) == DM_ENDIO_INCOMPLETE)
 		return;
 	if (error || next_piece(io, bio) == DM_ENDIO_DONE)
-		end_bio(io, bio, DEK_STAGE_ENDED, error);
+		dek_io_finish(io, bio, DEK_STAGE_ENDED, error);
 }
 
 static void resume_pool(struct dek_io *io, struct bio *bio)
@@ -460,7 +426,7 @@ static void resume_io(struct work_struct *work)
 
 	switch (io->stage) {
 	case DEK_STAGE_LOOKUP:
-		send_on(io, bio, dispatch(io, bio));
+		dek_io_look_up_again(bio);
 		break;
 	case DEK_STAGE_POOL:
 		resume_pool(io, bio);
@@ -472,9 +438,15 @@ static void resume_io(struct work_struct *work)
 			resume_read(io, bio);
 		break;
 	default:
-		dek_io_cipher_failed(io);
-		end_bio(io, bio, DEK_STAGE_ENDED, BLK_STS_IOERR);
+		dek_io_engine_failed(io, bio);
 	}
+}
+
+void dek_io_look_up_again(struct bio *bio)
+{
+	struct dek_io *io = dek_io_of(bio);
+
+	send_on(io, bio, dispatch(io, bio));
 }
 
 void dek_io_defer(struct dek_io *io, enum dek_stage stage)
@@ -483,105 +455,4 @@ void dek_io_defer(struct dek_io *io, enum dek_stage stage)
 	io->ours = true;
 	INIT_WORK(&io->work, resume_io);
 	queue_work(stage == DEK_STAGE_POOL ? io->object->pool_queue : io->object->crypt_queue, &io->work);
-}
-
-/* ---- those that wait ---- */
-
-static struct bio_list take_waiting(struct dek_object *o)
-{
-	struct bio_list list;
-
-	spin_lock_irq(&o->waiting_lock);
-	list = o->waiting;
-	bio_list_init(&o->waiting);
-	spin_unlock_irq(&o->waiting_lock);
-	return list;
-}
-
-void dek_io_published(struct dek_object *o)
-{
-	spin_lock_irq(&o->waiting_lock);
-	smp_store_release(&o->publications, o->publications + 1); /* after the snapshot */
-	if (!bio_list_empty(&o->waiting))
-		queue_work(o->crypt_queue, &o->kick);
-	spin_unlock_irq(&o->waiting_lock);
-}
-
-u64 dek_io_waiting(struct dek_object *o)
-{
-	u64 n;
-
-	spin_lock_irq(&o->waiting_lock);
-	n = bio_list_size(&o->waiting);
-	spin_unlock_irq(&o->waiting_lock);
-	return n;
-}
-
-static void kick(struct work_struct *work)
-{
-	struct dek_object *o = container_of(work, struct dek_object, kick);
-	struct bio_list list = take_waiting(o);
-	struct bio *bio;
-
-	while ((bio = bio_list_pop(&list))) {
-		struct dek_io *io = io_of(bio);
-
-		send_on(io, bio, dispatch(io, bio));
-		cond_resched();
-	}
-}
-
-static void stop_waiting(struct dek_object *o, enum dek_patience patience)
-{
-	struct bio_list list;
-	struct bio *bio;
-
-	spin_lock_irq(&o->waiting_lock);
-	o->patience = patience;
-	spin_unlock_irq(&o->waiting_lock);
-	list = take_waiting(o);
-	while ((bio = bio_list_pop(&list)))
-		lose_patience(io_of(bio), bio, patience);
-}
-
-static void give_up(struct work_struct *work)
-{
-	stop_waiting(container_of(to_delayed_work(work), struct dek_object, give_up), DEK_FAILS);
-}
-
-void dek_io_suspend(struct dek_object *o, bool noflush)
-{
-	if (noflush)
-		stop_waiting(o, DEK_PUSHED_BACK);
-	else
-		queue_delayed_work(o->crypt_queue, &o->give_up, (unsigned long)READ_ONCE(suspend_patience) * HZ);
-}
-
-void dek_io_may_wait(struct dek_object *o)
-{
-	cancel_delayed_work_sync(&o->give_up);
-	spin_lock_irq(&o->waiting_lock);
-	o->patience = DEK_WAITS;
-	spin_unlock_irq(&o->waiting_lock);
-}
-
-int dek_io_open(struct dek_object *o)
-{
-	spin_lock_init(&o->waiting_lock);
-	bio_list_init(&o->waiting);
-	INIT_WORK(&o->kick, kick);
-	INIT_DELAYED_WORK(&o->give_up, give_up);
-	o->pool_queue = alloc_workqueue("dek_pool/%4phN", WQ_MEM_RECLAIM, 0, o->uuid);
-	o->crypt_queue = alloc_workqueue("dek_crypt/%4phN", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_CPU_INTENSIVE, 0, o->uuid);
-	return o->pool_queue && o->crypt_queue ? 0 : -ENOMEM;
-}
-
-void dek_io_close(struct dek_object *o)
-{
-	if (o->crypt_queue) {
-		cancel_delayed_work_sync(&o->give_up);
-		destroy_workqueue(o->crypt_queue);
-	}
-	if (o->pool_queue)
-		destroy_workqueue(o->pool_queue);
 }

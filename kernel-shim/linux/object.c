@@ -349,7 +349,7 @@ static void last_ref(struct kref *refs)
 	struct dek_object *o = container_of(refs, struct dek_object, refs);
 
 	cancel_delayed_work_sync(&o->settle);
-	cancel_work_sync(&o->kick);
+	cancel_delayed_work_sync(&o->kick);
 	synchronize_rcu(); /* dek_endpoint_destroy() asks for it */
 	object_free(o);
 }

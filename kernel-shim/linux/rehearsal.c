@@ -6,7 +6,7 @@
  *
  *   rehearse_capacity  keys that fit in; one more is answered No Memory. 0: any number
  *   rehearse_busy      so many questions for room are answered Busy (each takes one off)
- *   rehearse_failure   1: broken. Queries and new keys are answered Invalid HW State, encrypted I/O fails. 0: repaired
+ *   rehearse_failure   1: broken. Queries and new keys are answered Invalid HW State, encrypted I/O waits or fails. 0: repaired
  */
 #include <linux/module.h>
 

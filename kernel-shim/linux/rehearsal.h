@@ -11,7 +11,7 @@ DECLARE_STATIC_KEY_FALSE(dek_rehearsed_failure);
 
 /* The mode is on. */
 bool dek_rehearsal(void);
-/* Broken: encrypted I/O fails. Costs a no-op where it is not. */
+/* Broken: the cipher fails. Costs a no-op where it is not. */
 static inline bool dek_rehearsal_fails(void)
 {
 	return static_branch_unlikely(&dek_rehearsed_failure);

@@ -218,10 +218,11 @@ struct dek_object {
 	struct dek_inline *in_line; /* the inline engine of the device, or NULL */
 
 	spinlock_t waiting_lock;
-	struct bio_list waiting; /* bios that were told DEK_WAIT */
+	struct bio_list waiting; /* bios that are to be looked up again */
+	atomic64_t waiters; /* those that wait, the ones that are being tried again included */
 	enum dek_patience patience; /* waiting_lock */
 	u64 publications; /* waiting_lock: a bio looked up before one must not wait after it */
-	struct work_struct kick; /* looks the waiting ones up again */
+	struct delayed_work kick; /* looks the waiting ones up again */
 	struct delayed_work give_up; /* a suspend has waited long enough for those that wait */
 	/*
 	 * Two, because a worker that sleeps for the pool waits for writes to end, and a write whose cipher is
@@ -294,7 +295,7 @@ struct dek_target {
 int dek_target_init(void);
 void dek_target_exit(void);
 
-/* ---- the data path (io.c) ---- */
+/* ---- the data path (io.c, waiting.c) ---- */
 
 enum dek_stage {
 	DEK_STAGE_LOOKUP, /* has waited, or has another piece to do */
@@ -306,6 +307,12 @@ enum dek_stage {
 	DEK_STAGE_FAILED, /* by the cipher */
 	DEK_STAGE_ENDED,  /* all done, status in the bio */
 	DEK_STAGE_PUSHBACK, /* to be given back to device-mapper */
+};
+
+enum dek_waits {
+	DEK_NEVER_WAITED,
+	DEK_WAITS_NOW,
+	DEK_WAITED,
 };
 
 /* Per bio, in device-mapper's front pad: small, because every bio's is wiped when it is allocated. */
@@ -320,7 +327,8 @@ struct dek_io {
 	u8 stage;
 	bool write;
 	bool ours; /* device-mapper was told that the target submits it */
-	bool waited;
+	u8 waits; /* enum dek_waits */
+	u32 failing; /* jiffies since when its engine has failed; 0: it has not */
 	struct work_struct work;
 };
 
@@ -336,21 +344,39 @@ int dek_io_end(struct dm_target *ti, struct bio *bio, blk_status_t *error);
  */
 void dek_io_suspend(struct dek_object *o, bool noflush);
 void dek_io_may_wait(struct dek_object *o);
-/* After a publication: those that wait are looked up again. */
+/* After a publication, or for a new engine: those that wait are looked up again. */
 void dek_io_published(struct dek_object *o);
-/* How many wait now. */
-u64 dek_io_waiting(struct dek_object *o);
+/*
+ * For a bio that is to wait, looked up when `publications` was `seen`. It lets go of what it held, and the caller must
+ * not touch it any more.
+ */
+void dek_io_wait(struct dek_io *io, struct bio *bio, u64 seen);
+/* It waits no more: it has been submitted or is over. */
+void dek_io_settled(struct dek_io *io);
+/*
+ * In a worker: the engine has failed this piece. It is answered as at a fence, but with patience: with fence:transport
+ * an error at once, with fence:eio one when the engine has failed it for the module's parameter engine_patience. Until
+ * then, and with fence:hold, it begins anew.
+ */
+void dek_io_engine_failed(struct dek_io *io, struct bio *bio);
+/* Of a bio that is ours. */
+void dek_io_look_up_again(struct bio *bio);
+/* The piece is over, or begins anew: what it held. */
+void dek_io_let_go(struct dek_io *io, struct bio *bio);
+/* Ends a bio that is ours. */
+void dek_io_finish(struct dek_io *io, struct bio *bio, enum dek_stage stage, blk_status_t status);
 /* Goes on with it in a worker. */
 void dek_io_defer(struct dek_io *io, enum dek_stage stage);
 struct bio *dek_io_bio(struct dek_io *io);
-void dek_io_cipher_failed(struct dek_io *io);
+struct dek_io *dek_io_of(struct bio *bio);
 
 /* ---- the cipher on a piece (crypt.c) ---- */
 
 void dek_crypt_begin(struct dek_io *io);
 /*
  * 0: the whole piece is done. -EINPROGRESS: it goes on by itself, the caller must not touch the bio any more.
- * Or -errno. may_sleep: others get their turn between data units.
+ * -E2BIG: a data unit is scattered over too much memory; no engine would do. Or what the engine failed with.
+ * may_sleep: others get their turn between data units.
  */
 int dek_crypt_units(struct dek_io *io, struct bio *bio, bool may_sleep);
 

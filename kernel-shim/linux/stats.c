@@ -37,7 +37,7 @@ void dek_stats_read(struct dek_object *o, struct dek_ioc_stats *s)
 	s->in_flight = dek_epochs_in_flight(&o->epochs);
 	s->restarts = 0;
 	s->flushes_unknown = 0;
-	s->waiting = dek_io_waiting(o);
+	s->waiting = atomic64_read(&o->waiters);
 }
 
 /* Takes no lock: who removes the file waits until this has returned. */

@@ -81,6 +81,17 @@ std::uint64_t endpoint_id() {
     return dek_get_le64(block + offsetof(dek_wire_header, endpoint_id));
 }
 
+// query RANGE...: whether they could be encrypted now
+void do_query(const Arguments& a) {
+    const std::uint64_t id = endpoint_id();
+    alignas(8) std::uint8_t block[DEK_BLOCK_SIZE];
+    dek_block_begin(block, DEK_OP_QUERY, id, 7);
+    const std::vector<dek_range> ranges = parse_ranges(a, 0);
+    dek_block_query(block, ranges.data(), static_cast<__u32>(ranges.size()));
+    if (const std::uint32_t status = send(block); status != DEK_OK)
+        throw std::runtime_error("query: status " + std::to_string(status));
+}
+
 // Handle of the association; `handle` 0 makes one.
 std::uint64_t associate(std::uint64_t id, std::uint32_t opcode, std::uint64_t handle,
                         const Key& key, const dek_geometry& g,
@@ -332,6 +343,7 @@ constexpr Command commands[] = {
     {"stats", do_stats},     {"list", do_list},
     {"version", do_version}, {"engine", do_engine},
     {"install", do_install}, {"storm", do_storm},
+    {"query", do_query},
 };
 
 } // namespace
