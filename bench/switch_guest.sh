@@ -22,6 +22,7 @@ timed() { # WHAT COMMAND...
     echo "$what $began ${EPOCHREALTIME/./}" >>windows
     sleep 0.1
 }
+# shellcheck disable=SC2086
 bare() { dmsetup suspend $flags dek-v && dmsetup resume dek-v; }
 flags="--noflush --nolockfs" # what a switch asks for
 

@@ -16,7 +16,7 @@ disks 6 384
 for module in dm-raid raid1 dm-mirror; do modprobe $module; done
 load rehearsal=1
 knob() { echo "$2" >/sys/module/dm_dek/parameters/rehearse_"$1"; }
-check "kcmd" start_stack --shim kernel
+check "kcmd" start_stack --shim kernel --switch-back 3
 check "keys" make_keys
 
 # Legs a and b: 48 MiB each, recorded on /dev/ram3 and /dev/ram5.
@@ -40,9 +40,10 @@ back_and_forth() { # TIMES
 }
 linear() { dmsetup table dek-v | grep -q ' linear ' && [ "$(crypt_lines dek-v)" = 0 ]; }
 
-stack() { # NAME TABLE MAPS-A MAPS-B FENCE [PROTECT ARGUMENTS...]
+stack() { # NAME TABLE MAPS-A MAPS-B FENCE-AND-UNIT [PROTECT ARGUMENTS...]
     local kind=$1 table=$2 maps_a=$3 maps_b=$4
-    check "$kind: legs" legs --fence "$5"
+    # shellcheck disable=SC2086
+    check "$kind: legs" legs --fence $5
     shift 5
     check "$kind: the stack" dmsetup create stack --table "$table"
     check "$kind: protect" d protect /dev/mapper/stack --name v --key k64 "$@"
@@ -80,7 +81,7 @@ stack mirror "0 65536 mirror core 2 1024 nosync 2 $a 0 $b 0" "--map 2048-65535@0
 # the first half of it, in sectors and with the other tweak rule's name
 stack "half a concatenation" "0 49152 linear $a 4096
 49152 49152 linear $b 8000" "--unit 512 --tweak lba512 --map 6144-53247@0 --plain 0-6143" \
-    "--unit 512 --tweak lba512 --map 8000-26431@47104 --plain 26432-57151@65536" eio --data-unit 512 --tweak lba512 --encrypt 0-65535
+    "--unit 512 --tweak lba512 --map 8000-26431@47104 --plain 26432-57151@65536" "eio --data-unit 512" --data-unit 512 --tweak lba512 --encrypt 0-65535
 
 # ---- an engine fails, and is repaired
 
