@@ -84,9 +84,9 @@ seconds() { # AT-LEAST AT-MOST COMMAND...: it fails within that time
     local start=$SECONDS
     ! "${@:3}" && [ $((SECONDS - start)) -ge "$1" ] && [ $((SECONDS - start)) -le "$2" ] || { echo "$((SECONDS - start)) s"; false; }
 }
-load_on() { # VOLUME LOOPS: random writes, read back and compared
+load_on() { # VOLUME LOOPS: random writes, beside the blocks that are read and written alone, read back and compared
     fio --name=v --filename="/dev/mapper/$1" --rw=randwrite --bsrange=4k-64k --ioengine=libaio --iodepth=8 --direct=1 \
-        --size=4m --verify=crc32c --verify_fatal=1 --loops="$2" >/tmp/fio.log 2>&1
+        --offset=8m --size=4m --verify=crc32c --verify_fatal=1 --loops="$2" >/tmp/fio.log 2>&1
 }
 ends_well() { wait "$1" || { tail -n 8 /tmp/fio.log; false; }; }
 leg() { # NAME NUMBER DEVICE OPTIONS...: with a key for all of it
