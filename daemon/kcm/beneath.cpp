@@ -110,6 +110,16 @@ Result<bool> Beneath::let_go(const Leg& leg) {
     return talk.has_value();
 }
 
+Result<bool> Beneath::lets_pass(const Leg& leg) {
+    auto ranges = shim_->ranges(leg.uuid);
+    if (!ranges)
+        return tl::unexpected(ranges.error());
+    return std::none_of(ranges->begin(), ranges->end(), [&](const auto& r) {
+        return (r.state == DEK_RANGE_KEYED || r.state == DEK_RANGE_FENCED) &&
+               !leg.map.intersect(one(r)).empty();
+    });
+}
+
 Result<void> Beneath::check_nothing_waits(const Leg& leg) {
     const auto stats = shim_->stats(leg.uuid);
     if (!stats)
@@ -118,35 +128,44 @@ Result<void> Beneath::check_nothing_waits(const Leg& leg) {
                                : fail(Errc::busy, "holds requests that were to be encrypted there");
 }
 
+// What waits at a leg that is to let pass from now on may be plaintext. It waits there, too, while
+// only a hold is in the way of ciphertext: then all of the leg lets pass already.
+Result<void> Beneath::fence_all(const std::vector<Leg>& legs) {
+    for (const auto& leg : legs) {
+        const auto passes = lets_pass(leg);
+        const auto keyed = passes ? let_go(leg) : tl::unexpected(passes.error());
+        const auto done = !keyed    ? Result<void>(tl::unexpected(keyed.error()))
+                          : *passes ? Result<void>()
+                                    : check_nothing_waits(leg);
+        if (!done)
+            return fail(done.error().code, leg.name + ": " + done.error().reason);
+    }
+    return {};
+}
+
 // All are fenced before the first one lets anything pass.
 Result<void> Beneath::yield() {
     const auto all = legs();
-    const auto each = [&](const auto& what) -> Result<void> {
-        for (const auto& leg : all)
-            if (Result<void> r = what(leg); !r)
-                return fail(r.error().code, leg.name + ": " + r.error().reason);
-        return {};
-    };
-    const auto fence = [this](const Leg& leg) -> Result<void> {
-        const auto keyed = let_go(leg);
-        if (!keyed)
-            return tl::unexpected(keyed.error());
-        return *keyed ? check_nothing_waits(leg) : Result<void>();
-    };
-    if (auto r = each(fence); !r)
+    if (auto r = fence_all(all); !r)
         return r;
-    return each([this](const Leg& leg) { return cover_yielded(*shim_, leg.uuid, leg.map); });
+    for (const auto& leg : all)
+        if (auto r = cover_yielded(*shim_, leg.uuid, leg.map); !r)
+            return fail(r.error().code, leg.name + ": " + r.error().reason);
+    return {};
 }
 
 Result<void> Beneath::leave() {
-    Result<void> all;
-    for (const auto& leg : legs()) {
-        const auto gone = let_go(leg);
-        const auto done = gone ? uncover(*shim_, leg.uuid, leg.map) : tl::unexpected(gone.error());
-        if (!done && all)
-            all = fail(done.error().code, leg.name + ": " + done.error().reason);
-    }
-    return all;
+    const auto all = legs();
+    for (const auto& device : survey_ ? survey_->stack.devices : std::vector<layers::Device>())
+        for (const auto& leg : all)
+            if (device.copying && !lets_pass(leg).value_or(false))
+                return fail(Errc::busy, title(device) + " is copying: legs keep their keys");
+    if (auto r = fence_all(all); !r)
+        return r;
+    for (const auto& leg : all)
+        if (auto r = uncover(*shim_, leg.uuid, leg.map); !r)
+            return fail(r.error().code, leg.name + ": " + r.error().reason);
+    return {};
 }
 
 Result<bool> Beneath::encrypting() {

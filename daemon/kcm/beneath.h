@@ -26,7 +26,8 @@ class Beneath {
     // beneath that copy by themselves, stand still meanwhile. Errc::busy while a leg holds requests
     // from before: they may be plaintext.
     Result<void> yield();
-    // Nothing of it is keyed, fenced or yielded any more.
+    // Nothing of it is keyed, fenced or yielded any more. What is keyed beneath a mirror that
+    // copies by itself stays: Errc::busy.
     Result<void> leave();
     // Whether encrypt() would have nothing to do for the legs that count.
     Result<bool> encrypting();
@@ -39,8 +40,10 @@ class Beneath {
     };
     std::vector<Leg> legs() const;
     Result<layers::Tree> tree();
-    Result<bool> let_go(const Leg& leg); // true: something was keyed
+    Result<bool> let_go(const Leg& leg);    // true: something was keyed
+    Result<bool> lets_pass(const Leg& leg); // plain or yielded, all of it
     Result<void> check_nothing_waits(const Leg& leg);
+    Result<void> fence_all(const std::vector<Leg>& legs);
 
     Shim* shim_;
     const volume::Header* header_;

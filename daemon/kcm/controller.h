@@ -150,7 +150,9 @@ class Controller {
     // serve.cpp
     layers::TopTarget top_target(const Volume& volume, const LunMap& map);
     Result<std::shared_ptr<const Survey>> look(const Volume& volume);
-    std::shared_ptr<const Survey> judge(const Volume& volume, layers::Stack stack);
+    // Obstacle: why a target on top has failed, if it has.
+    std::shared_ptr<const Survey> judge(const Volume& volume, layers::Stack stack,
+                                        const std::string& top_obstacle = {});
     Result<void> put_in_service(Volume& volume, const KeyFinder& keys, Undo& undo);
     Result<void> resize_lines(const Volume& volume, std::uint64_t lbas);
     KeyFinder key_finder();
@@ -170,6 +172,7 @@ class Controller {
     bool review_volume(const VolumePtr& volume);
 
     // detach.cpp
+    Result<void> check_legs_known(const Volume& volume);
     Result<bool> is_served(const Volume& volume);
     void leave_legs(const Volume& volume);
     Result<void> check_detached(const Device& device, const std::optional<Uuid>& uuid);
@@ -202,7 +205,7 @@ class Controller {
     Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
     void revive(const Volume& volume, const dek_list_entry& endpoint);
     Result<void> yield_legs(Volume& volume, const Record& record);
-    void wake(const Volume& volume);
+    void release_leg(const ShimSite& at, const dek_list_entry& leg);
     bool resync_lines(const Record& record);
     Result<void> resume_lines(Volume& volume);
     bool settle_record(Volume volume, const Record& record, const Result<void>& done);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "kcm/beneath.h"
 #include "kcm/controller.h"
+#include "kcm/live_stack.h"
 
 namespace dek::kcm {
 
@@ -30,6 +31,27 @@ Result<void> Controller::clear_away(const Volume& v) {
 void Controller::leave_legs(const Volume& v) {
     if (auto r = Beneath(*site(v).shim, v.header, v.survey).leave(); !r)
         log_error("legs-not-left", r.error(), {{"volume", v.name}});
+}
+
+// Only a verified header tells what legs beneath hold for the volume, and what is copied by a
+// mirror meanwhile must not lose its keys.
+Result<void> Controller::check_legs_known(const Volume& v) {
+    if (v.shim != "kernel")
+        return {};
+    const auto stack = discover(v.device, *site(v).shim);
+    if (!stack) // its device is gone
+        return {};
+    for (const auto& device : stack->devices) {
+        if (!v.verified && !device.uuid.empty())
+            return fail(Errc::locked, "volume " + v.name +
+                                          " stays attached: what its endpoints "
+                                          "beneath hold is known when its header can be verified" +
+                                          (v.reason.empty() ? "" : " (" + v.reason + ")"));
+        if (device.copying && v.encryptor == layers::Encryptor::endpoints)
+            return fail(Errc::busy, "volume " + v.name + " stays attached: " + title(device) +
+                                        " is copying from leg to leg by itself");
+    }
+    return {};
 }
 
 // Its endpoint, or the device that has no endpoint of its own, is there.
@@ -87,7 +109,9 @@ Result<void> Controller::detach(const std::string& name, std::chrono::millisecon
     const Volume v = *found;
     if (auto r = site(v).shim->version(); !r && r.error().code == Errc::timeout)
         return tl::unexpected(r.error()); // its block device would not let go either
-    unlink(name);                         // before its number may be somebody else's
+    if (auto r = check_legs_known(v); !r)
+        return r;
+    unlink(name); // before its number may be somebody else's
     if (auto r = site(v).backend->conceal(v.node(), patience); !r) {
         keep_attached(v);
         return fail(r.error().code, "volume " + name + " stays attached: " + r.error().reason);

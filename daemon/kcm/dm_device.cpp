@@ -357,11 +357,9 @@ Result<void> dm_replace_held(const std::string& name, const DmTable& table) {
         return tl::unexpected(old.error());
     if (auto r = dm_load(name, table, false); !r)
         return r;
-    const Task task = named_task(DM_DEVICE_SUSPEND, name);
-    if (!task || !dm_task_skip_lockfs(task.get()) || !dm_task_no_flush(task.get()) ||
-        !dm_task_run(task.get())) {
+    if (auto r = dm_suspend(name, Freeze::no); !r) {
         dm_clear(name);
-        return failed(task.get(), "device " + name + " cannot be suspended");
+        return r;
     }
     auto done = dm_resume(name, false);
     if (!done)

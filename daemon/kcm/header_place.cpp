@@ -20,6 +20,17 @@ std::string name_of(const Uuid& volume) {
     return "dek.hdr." + volume::uuid_text(volume);
 }
 
+std::string place_of(const std::string& beneath, const volume::Header& h) {
+    return " " + beneath + " " + std::to_string(h.offset + header_units(h).first) + " " +
+           std::to_string(h.data_unit);
+}
+
+bool lies_on(const DmInfo& info, const std::string& beneath, const volume::Header& h) {
+    const auto table = dm_table(info.name);
+    return table && table->size() == 1 &&
+           table->front().parameters.find(place_of(beneath, h)) != std::string::npos;
+}
+
 Uuid random_uuid() {
     Uuid uuid;
     const auto random = Secret::random(uuid.size());
@@ -29,18 +40,23 @@ Uuid random_uuid() {
 
 } // namespace
 
-Result<std::string> header_place(const volume::Header& h, const std::string& beneath) {
+Result<std::string> header_place(const volume::Header& h, const std::string& beneath,
+                                 bool read_only) {
     auto there = dm_find(dm_uuid(h.uuid));
+    if (there && *there && !lies_on(**there, beneath, h)) { // of an earlier attach
+        if (auto r = remove_header_place(h.uuid); !r)
+            return tl::unexpected(r.error());
+        there = dm_find(dm_uuid(h.uuid));
+    }
     if (there && !*there) {
         const dek_range units = header_units(h);
         DmCreate create;
         create.name = name_of(h.uuid);
         create.uuid = dm_uuid(h.uuid);
-        create.table = {{0, units.count, "dek",
-                         volume::uuid_text(random_uuid()) + " " + beneath + " " +
-                             std::to_string(h.offset + units.first) + " " +
-                             std::to_string(h.data_unit)}};
+        create.table = {
+            {0, units.count, "dek", volume::uuid_text(random_uuid()) + place_of(beneath, h)}};
         create.hidden = true;
+        create.read_only = read_only;
         if (auto made = dm_create(create); !made)
             return tl::unexpected(made.error());
         there = dm_find(dm_uuid(h.uuid));

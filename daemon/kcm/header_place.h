@@ -10,7 +10,8 @@
 namespace dek::kcm {
 
 // "MAJOR:MINOR" of it, made unless it is there. `beneath`: number of the volume's device.
-Result<std::string> header_place(const volume::Header& header, const std::string& beneath);
+Result<std::string> header_place(const volume::Header& header, const std::string& beneath,
+                                 bool read_only);
 bool is_header_place(dev_t device);
 // Fine when there is none.
 Result<void> remove_header_place(const Uuid& volume);

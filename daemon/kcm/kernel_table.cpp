@@ -23,7 +23,8 @@ std::vector<layers::CryptRange> crypt_ranges(const volume::Header& h) {
 }
 
 Result<std::vector<layers::TableLine>> lines_of(layers::Encryptor who, const volume::Header& h,
-                                                const std::string& beneath, std::uint64_t lbas) {
+                                                bool read_only, const std::string& beneath,
+                                                std::uint64_t lbas) {
     layers::CryptVolume v;
     v.size = lbas;
     v.device = beneath;
@@ -34,7 +35,7 @@ Result<std::vector<layers::TableLine>> lines_of(layers::Encryptor who, const vol
         v.ranges = crypt_ranges(h);
     v.reserved = header_units(h);
     if (v.reserved.count > 0) {
-        auto place = header_place(h, beneath);
+        auto place = header_place(h, beneath, read_only);
         if (!place)
             return tl::unexpected(place.error());
         v.reserved_device = *place;
@@ -44,11 +45,11 @@ Result<std::vector<layers::TableLine>> lines_of(layers::Encryptor who, const vol
 
 } // namespace
 
-NodeSpec::Lines lines_by(layers::Encryptor who, const volume::Header& header) {
+NodeSpec::Lines lines_by(layers::Encryptor who, const volume::Header& header, bool read_only) {
     if (who == layers::Encryptor::top)
         return {};
-    return [who, header](const std::string& beneath, std::uint64_t lbas) {
-        return lines_of(who, header, beneath, lbas);
+    return [who, header, read_only](const std::string& beneath, std::uint64_t lbas) {
+        return lines_of(who, header, read_only, beneath, lbas);
     };
 }
 

@@ -10,7 +10,7 @@
 namespace dek::kcm {
 
 // None for Encryptor::top. Makes the device of an in-place header's place where there is one.
-NodeSpec::Lines lines_by(layers::Encryptor who, const volume::Header& header);
+NodeSpec::Lines lines_by(layers::Encryptor who, const volume::Header& header, bool read_only);
 // The keys by the names that the lines of Encryptor::software give them.
 Result<void> offer_keys(KernelKeys& ring, const volume::Header& header, const KeyFinder& find_key);
 // Who encrypts by a live table of a volume.

@@ -174,7 +174,7 @@ Result<std::string> KernelVolumes::expose(const NodeSpec& spec) {
 Result<void> KernelVolumes::conceal(const NodeSpec& spec, std::chrono::milliseconds patience) {
     const auto info = dm_find(dm_uuid(spec));
     if (!info || !*info) // where there is no device-mapper, there is no device
-        return {};
+        return remove_header_place(spec.uuid);
     auto done = dm_remove((*info)->name, patience);
     if (!done && done.error().code == Errc::busy)
         return fail(Errc::busy, who_uses((*info)->node));

@@ -161,6 +161,16 @@ class Walk {
     }
 
     Result<void> read_paths(const std::string& name, BlockDevice& d) {
+        const bool mirrors =
+            std::any_of(d.table.begin(), d.table.end(), [](const layers::TableLine& line) {
+                return line.type == "mirror" || line.type == "raid";
+            });
+        if (mirrors) {
+            auto status = kernel_.status(name);
+            if (!status)
+                return tl::unexpected(as_gone(status.error()));
+            d.status = std::move(*status);
+        }
         if (d.table.front().type != "multipath")
             return {};
         auto status = kernel_.status(name);

@@ -10,7 +10,6 @@
 #include "kcm/kernel_volume.h"
 #include "kcm/leg.h"
 #include "kcm/live_stack.h"
-#include "kcm/stand_still.h"
 
 namespace dek::kcm {
 namespace {
@@ -205,10 +204,8 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
     const auto known = parts_.registry->find(record.name);
     Volume v = known ? *known : volume_of(record);
     auto legs = yield_legs(v, record);
-    if (legs) {
-        wake(v);
+    if (legs)
         revive(v, *endpoint);
-    }
     auto done = v.verified || !legs ? legs : read_again(v, record);
     if (done)
         done = restore_service(v, *endpoint);
@@ -223,6 +220,8 @@ Result<void> Controller::yield_legs(Volume& v, const Record& record) {
     if (v.shim != "kernel")
         return {};
     const auto stack = discover(v.device, *site(v).shim);
+    if (!stack && stack.error().code != Errc::not_found)
+        return tl::unexpected(stack.error());
     const bool has_legs =
         stack && std::any_of(stack->devices.begin(), stack->devices.end(),
                              [](const layers::Device& d) { return !d.uuid.empty(); });
@@ -232,16 +231,6 @@ Result<void> Controller::yield_legs(Volume& v, const Record& record) {
         return r;
     auto survey = look(v);
     return survey ? refresh_legs(v, *survey) : tl::unexpected(survey.error());
-}
-
-// A volume that a killed controller left standing, with the mirrors beneath it.
-void Controller::wake(const Volume& v) {
-    const auto info = find_volume_device(v.node());
-    if (!info || !info->suspended || !v.survey)
-        return;
-    dm_clear(info->name);
-    if (auto r = StandStill(info->name, v.survey->stack).end(); !r)
-        log_error("block-device-stands-still", r.error(), {{"volume", v.name}});
 }
 
 // True: it has to wait for something.
@@ -315,7 +304,19 @@ Result<void> Controller::resume_lines(Volume& v) {
     if (last.first + last.count != v.header.size)
         if (auto r = resize_lines(v, v.header.size); !r)
             return r;
-    return info->suspended ? StandStill(info->name, v.survey->stack).end() : Result<void>();
+    return info->suspended ? dm_resume(info->name, false) : Result<void>();
+}
+
+// What a killed controller held; now nobody does.
+void Controller::release_leg(const ShimSite& at, const dek_list_entry& leg) {
+    Uuid uuid;
+    std::memcpy(uuid.data(), leg.uuid, uuid.size());
+    const auto tokens = at.shim->tokens(uuid);
+    if (!tokens)
+        return log_error("tokens-not-listed", tokens.error());
+    for (const auto& token : *tokens)
+        if (auto r = at.shim->release(uuid, token.token); !r)
+            log_error("hold-not-released", r.error(), {{"endpoint", volume::uuid_text(uuid)}});
 }
 
 // An endpoint without a record (the run directory was wiped): ours if the device beneath holds its
@@ -377,6 +378,9 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
     }
     for (const auto& record : records)
         waiting = resync_volume(record, *endpoints) || waiting;
+    for (const auto& endpoint : *endpoints)
+        if (is_beneath(endpoint) && endpoint.tokens > 0)
+            release_leg(at, endpoint);
     return waiting;
 }
 

@@ -71,6 +71,14 @@ void count_failed_paths(layers::Stack& stack) {
     }
 }
 
+// It would carry what one leg decrypts already to another that does not encrypt yet.
+void keep_off_copying_mirrors(layers::Stack& stack) {
+    for (auto& device : stack.devices)
+        if (device.copying && device.obstacle.empty())
+            device.obstacle = "copies from leg to leg by itself, and legs beneath it only begin to "
+                              "encrypt when it is done";
+}
+
 } // namespace
 
 // A dek target over the device: one that is there already is asked.
@@ -96,14 +104,19 @@ Result<std::shared_ptr<const Survey>> Controller::look(const Volume& v) {
     return judge(v, std::move(*stack));
 }
 
-std::shared_ptr<const Survey> Controller::judge(const Volume& v, layers::Stack stack) {
+std::shared_ptr<const Survey> Controller::judge(const Volume& v, layers::Stack stack,
+                                                const std::string& top_obstacle) {
     layers::Question q;
     q.encrypted = encrypted_device_map(v.header);
     q.geometry = tweak_geometry(v.header);
     q.policy = policy_of(v);
     ask_endpoints(*site(v).shim, stack, q.encrypted);
     count_failed_paths(stack);
+    if (v.encryptor != layers::Encryptor::endpoints)
+        keep_off_copying_mirrors(stack);
     q.top = top_target(v, q.encrypted);
+    if (!top_obstacle.empty())
+        q.top->obstacle = top_obstacle;
     auto survey = std::make_shared<Survey>();
     survey->decision = layers::decide(stack, q);
     survey->stack = std::move(stack);
@@ -124,8 +137,10 @@ Result<void> Controller::put_in_service(Volume& v, const KeyFinder& keys, Undo& 
         v.encryptor = v.survey->decision.who;
     }
     const auto beneath = std::make_shared<Beneath>(*at.shim, v.header, v.survey);
-    undo.add([beneath, copy = v] { // it points into the header of the caller's volume
-        if (auto r = beneath->leave(); !r)
+    // It points into the header of the caller's volume. What somebody has open goes on encrypting.
+    undo.add([beneath, copy = v, backend = at.backend.get()] {
+        const auto gone = backend->conceal(copy.node(), std::chrono::milliseconds(2000));
+        if (auto r = gone ? beneath->leave() : gone; !r)
             log_error("legs-not-left", r.error(), {{"volume", copy.name}});
     });
     KernelKeys ring;
@@ -168,17 +183,16 @@ Result<Controller::KeyRing> Controller::keys_of(const volume::Header& header) {
     return ring;
 }
 
-// Nothing of it is beneath the volume any more, on legs that only the old survey knows.
+// What has moved away: LBAs of legs that only the old survey gives to the volume.
 void Controller::leave_lost_legs(const Volume& v, const std::shared_ptr<const Survey>& old) {
     if (!old || !v.survey)
         return;
     auto gone = std::make_shared<Survey>(*old);
-    std::erase_if(gone->decision.maps, [&](const layers::MustEncrypt& m) {
-        const auto& uuid = old->stack[m.device].uuid;
-        return std::any_of(
-            v.survey->decision.maps.begin(), v.survey->decision.maps.end(),
-            [&](const auto& kept) { return v.survey->stack[kept.device].uuid == uuid; });
-    });
+    for (auto& m : gone->decision.maps)
+        for (const auto& kept : v.survey->decision.maps)
+            if (old->stack[m.device].uuid == v.survey->stack[kept.device].uuid)
+                m.map = m.map.subtract(kept.map);
+    std::erase_if(gone->decision.maps, [](const auto& m) { return m.map.empty(); });
     if (auto r = Beneath(*site(v).shim, v.header, gone).leave();
         !r && r.error().code != Errc::not_found)
         log_error("legs-not-left", r.error(), {{"volume", v.name}});

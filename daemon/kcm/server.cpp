@@ -303,6 +303,12 @@ int Server::Impl::on_expiry(sd_event_source*, std::uint64_t, void* self) {
 }
 
 void Server::Impl::after_operation() {
+    int armed = SD_EVENT_OFF;
+    sd_event_source_get_enabled(retry, &armed);
+    for (const auto& volume : registry->all()) // what an operation could not bring to its end
+        if (armed == SD_EVENT_OFF && volume->shim == "kernel" && !volume->block_device.empty() &&
+            volume->state == VolumeState::waiting_for_keys)
+            return retry_later(), arm_expiry();
     arm_expiry();
 }
 

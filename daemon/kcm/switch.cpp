@@ -15,7 +15,6 @@
 #include "kcm/kernel_table.h"
 #include "kcm/kernel_volume.h"
 #include "kcm/live_stack.h"
-#include "kcm/stand_still.h"
 
 namespace dek::kcm {
 namespace {
@@ -48,6 +47,11 @@ Result<void> check_limits(const Volume& v, const DmInfo& info) {
         return fail(Errc::refused, "volume " + v.name + " has blocks of " + std::to_string(*now) +
                                        " bytes and would have such of " + std::to_string(next));
     return {};
+}
+
+// "/dev/mapper/mpatha" is mpatha to device-mapper.
+std::string dm_name_of(const layers::Device& device) {
+    return device.name.substr(device.name.rfind('/') + 1);
 }
 
 std::string named(Encryptor who) {
@@ -115,26 +119,40 @@ class Controller::Switch {
     Result<void> move_table() { return dm_resume(info_.name, false, Freeze::no); }
 
     Result<void> move_with_legs() {
-        StandStill still(info_.name, next_.survey->stack);
         if (!info_.suspended) {
             auto stands = open_way();
             if (stands)
-                stands = still.begin();
+                stands = dm_suspend(info_.name, Freeze::no);
             if (!stands) {
                 close_way();
                 return stands;
             }
         }
         info_.suspended = true;
-        auto done = to_legs(next_.encryptor, legs_after());
+        auto done = check_mirrors();
         if (done)
-            done = still.end();
+            done = to_legs(next_.encryptor, legs_after());
+        if (done)
+            done = dm_resume(info_.name, false, Freeze::no);
         if (done) {
             info_.suspended = false;
             close_way();
             return done;
         }
-        return go_back(still, std::move(done.error()));
+        return go_back(std::move(done.error()));
+    }
+
+    // A mirror that copies by itself does not stand still with the volume: it would carry what one
+    // leg has decrypted to another that no longer encrypts, or the other way round.
+    Result<void> check_mirrors() {
+        const auto stack = discover(v_.device, shim_);
+        if (!stack)
+            return tl::unexpected(stack.error());
+        for (const auto& device : stack->devices)
+            if (device.copying)
+                return fail(Errc::busy, title(device) + " is copying from leg to leg; the work "
+                                                        "moves when that is done");
+        return {};
     }
 
     // What a multipath queues because none of its paths can encrypt would keep the volume from
@@ -241,21 +259,26 @@ class Controller::Switch {
     }
 
     // A table never comes live over legs in the state for another one: it stays suspended then.
-    Result<void> go_back(StandStill& still, Error why) {
+    Result<void> go_back(Error why) {
         if (auto r = to_legs(v_.encryptor, legs_before()); !r)
             return fail(why.code, why.reason + "; back again: " + r.error().reason +
                                       ": I/O to the volume stands still");
         dm_clear(info_.name);
-        if (auto r = still.end(); !r)
+        if (auto r = dm_resume(info_.name, false, Freeze::no); !r)
             return fail(why.code, why.reason + "; " + r.error().reason);
         info_.suspended = false;
         return tl::unexpected(std::move(why));
     }
 
-    // What still stands goes on by a later resync.
+    // The kernel suspends before it finds that a table does not do. What still stands over legs in
+    // another state goes on by a later resync.
     void settle_failure(const Error& why) {
-        if (!info_.suspended)
-            return dm_clear(info_.name);
+        const auto now = find_volume_device(v_.node());
+        if (!info_.suspended) {
+            dm_clear(info_.name);
+            if (!now || !now->suspended || dm_resume(info_.name, false, Freeze::no))
+                return;
+        }
         v_.state = VolumeState::waiting_for_keys;
         v_.reason = why.reason;
     }
@@ -281,8 +304,15 @@ class Controller::Switch {
     std::set<std::string> lent_; // endpoints, as text, whose engine was turned on for a while
 };
 
+// A target on top whose engine fails, as those beneath may have, leaves the work to dm-crypt.
 Result<void> Controller::take_over(Volume& v, std::shared_ptr<const Survey> survey) {
-    return Switch(*this, v, std::move(survey)).run();
+    auto done = Switch(*this, v, survey).run();
+    if (done || survey->decision.who != Encryptor::top || v.encryptor == Encryptor::software ||
+        v.state != VolumeState::up)
+        return done;
+    auto next = judge(v, survey->stack, done.error().reason);
+    return next->decision.who == Encryptor::software ? Switch(*this, v, std::move(next)).run()
+                                                     : done;
 }
 
 // Endpoints beneath go on encrypting: new paths get their keys, maps follow what has moved.
@@ -333,6 +363,9 @@ Result<VolumePtr> Controller::switch_to(const std::string& name, const std::stri
     if (auto r = records_.write(record_of(v, true)); !r)
         log_error("record-not-written", r.error(), {{"volume", v.name}});
     parts_.registry->publish(v);
+    if (where == "endpoint" && v.encryptor == Encryptor::software)
+        return fail(Errc::unsupported,
+                    "volume " + name + " has gone to dm-crypt: " + v.survey->decision.why);
     return parts_.registry->find(name);
 }
 

@@ -35,7 +35,7 @@ NodeSpec Volume::node() const {
     spec.data_unit = header.data_unit;
     spec.logical_block = header.logical_block;
     spec.read_only = read_only;
-    spec.lines = lines_by(encryptor, header);
+    spec.lines = lines_by(encryptor, header, read_only);
     return spec;
 }
 

@@ -210,6 +210,31 @@ TEST_CASE("what a killed controller holds is taken over and let go of", "[beneat
     CHECK(b.in_state(0, DEK_RANGE_YIELDED) == encrypted_device_map(b.header));
 }
 
+TEST_CASE("what a leg holds from before keeps it from being yielded", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    b.core->waiting = 3;
+    for (int tries = 0; tries < 2; tries++) { // also when nothing is keyed any more
+        CHECK(b.of(b.header).yield().error().code == Errc::busy);
+        for (std::size_t leg : {0, 1})
+            CHECK(b.in_state(leg, DEK_RANGE_YIELDED).empty());
+    }
+    b.core->waiting = 0;
+    REQUIRE(b.of(b.header).yield());
+    b.core->waiting = 3; // ciphertext, at a hold
+    CHECK(b.of(b.header).yield());
+}
+
+TEST_CASE("a mirror that copies keeps the keys of its legs", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    auto copying = std::make_shared<Survey>(*b.survey(b.header));
+    copying->stack.devices.back().copying = true;
+    CHECK(Beneath(b.shim, b.header, copying).leave().error().code == Errc::busy);
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
+    CHECK(b.of(b.header).leave());
+}
+
 TEST_CASE("a leg that is gone is told of by name", "[beneath]") {
     Bench b;
     REQUIRE(b.shim.volume_remove(b.legs[1]));

@@ -290,6 +290,7 @@ int CoreShim::call(unsigned long request, void* argument) {
     case DEK_IOC_STATS: {
         auto* s = static_cast<dek_ioc_stats*>(argument);
         std::memset(&s->reads, 0, sizeof *s - offsetof(dek_ioc_stats, reads));
+        s->waiting = waiting;
         return 0;
     }
     default:

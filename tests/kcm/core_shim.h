@@ -40,6 +40,7 @@ class CoreShim {
     unsigned busy = 0;              // so many commands are answered Busy first
     unsigned associates_left = ~0u; // then No Memory
     unsigned yields_left = ~0u;     // then EIO
+    unsigned waiting = 0;           // requests, as the statistics have them
     unsigned commands = 0;
     std::uint64_t quiesce(const Uuid& uuid, std::uint64_t first, std::uint64_t count);
     // Every key byte that was ever associated, in order: keys[i] for association i.

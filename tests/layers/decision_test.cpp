@@ -176,3 +176,23 @@ TEST_CASE("a crypt table of nonsense is none", "[layers]") {
     CHECK(refused([](CryptVolume& v) { v.device = "7:9 0\n"; }));
     CHECK(refused([](CryptVolume& v) { v.offset = ~0ull; }));
 }
+
+TEST_CASE("a reserved place lies on the device that guards it", "[layers]") {
+    CryptVolume v = volume();
+    v.reserved = {1024, 512};
+    v.reserved_device = "253:5";
+    CHECK(lines(v)[0] == "0 1024 linear 7:9 2048");
+    CHECK(lines(v)[1] == "1024 512 linear 253:5 0");
+    CHECK(lines(v)[2] == "1536 14848 linear 7:9 3584");
+    v.ranges.clear(); // endpoints beneath encrypt
+    CHECK(lines(v).size() == 3);
+    v = volume();
+    v.reserved = {16384 + 8, 512}; // encrypted
+    v.reserved_device = "253:5";
+    CHECK(crypt_table(v).error().code == dek::Errc::invalid_argument);
+    v.reserved = {129000, 512}; // beyond the end
+    CHECK(crypt_table(v).error().code == dek::Errc::invalid_argument);
+    v.reserved = {1024, 512};
+    v.reserved_device.clear();
+    CHECK(crypt_table(v).error().code == dek::Errc::invalid_argument);
+}

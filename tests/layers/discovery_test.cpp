@@ -209,3 +209,18 @@ TEST_CASE("stacks too large to walk are refused", "[layers]") {
     CHECK_FALSE(validate(up)); // reaches beyond its end
     CHECK_FALSE(validate(Stack{}));
 }
+
+TEST_CASE("a mirror says whether it copies", "[layers]") {
+    const auto copies = [](const char* type, const char* status) {
+        return parse_copying({0, 8, type, status});
+    };
+    CHECK_FALSE(copies("mirror", "2 253:0 253:1 96/96 1 AA 1 core").value());
+    CHECK(copies("mirror", "2 253:0 253:1 95/96 1 AA 1 core").value());
+    CHECK_FALSE(copies("raid", "raid1 2 AA 98304/98304 idle 0 0 -").value());
+    CHECK_FALSE(copies("raid", "raid1 2 AA 98304/98304 frozen 0 0 -").value());
+    CHECK(copies("raid", "raid1 2 Aa 512/98304 recover 0 0 -").value());
+    CHECK(copies("raid", "raid1 2 AA 98304/98304 check 0 0 -").value());
+    for (const char* bad : {"", "raid1 2 AA", "raid1 2 AA 98304 idle", "raid1 2 AA x/y idle"})
+        CHECK(copies("raid", bad).error().code == dek::Errc::corrupt);
+    CHECK(copies("mirror", "3 253:0 253:1 96/96").error().code == dek::Errc::corrupt);
+}

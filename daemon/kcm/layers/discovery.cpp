@@ -151,7 +151,22 @@ class Builder {
         if (device.kind == Kind::multipath && !d.path_status.empty())
             if (auto r = set_states(d, *target, device); !r)
                 return tl::unexpected(r.error());
+        if (device.kind == Kind::mirror)
+            if (auto r = set_copying(d, line, device); !r)
+                return tl::unexpected(r.error());
         return push(std::move(device));
+    }
+
+    static Result<void> set_copying(const BlockDevice& d, const TableLine& line, Device& device) {
+        for (const auto& status : d.status) {
+            if (status.first != line.first)
+                continue;
+            const auto copying = parse_copying(status);
+            if (!copying)
+                return nonsense(d, copying.error().reason);
+            device.copying = *copying;
+        }
+        return {};
     }
 
     static Result<void> set_states(const BlockDevice& d, const Target& target, Device& device) {

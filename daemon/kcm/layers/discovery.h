@@ -19,6 +19,7 @@ struct BlockDevice {
     std::vector<TableLine> table;     // the live one; empty: not a device-mapper device
     std::vector<std::string> depends; // numbers of the devices that the table uses
     std::string path_status;          // multipath: its status line's parameters
+    std::vector<TableLine> status;    // of a table with mirrors: all lines
     struct Partition {
         std::string parent; // number
         std::uint64_t first = 0;

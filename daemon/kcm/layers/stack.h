@@ -59,6 +59,7 @@ struct Device {
     std::uint64_t size = 0; // LBAs
     bool read_only = false;
     std::uint32_t chunk = 0; // striped: LBAs
+    bool copying = false;    // mirror: from leg to leg, by itself
     std::vector<Leg> legs;
     Capability endpoint;  // of an endpoint
     std::string uuid;     // of a dek leg

@@ -162,6 +162,26 @@ Result<Target> parse_target(const TableLine& line) {
     return check(line, words, std::move(t));
 }
 
+// mirror: "2 253:3 253:4 96/96 1 AA 1 core"; raid: "raid1 2 AA 98304/98304 idle 0 0 -".
+Result<bool> parse_copying(const TableLine& status) {
+    Words words(status.parameters);
+    if (status.type == "mirror") {
+        words.list();
+    } else {
+        words.word();
+        words.number();
+        words.word();
+    }
+    const std::string ratio = words.word();
+    const auto slash = std::min(ratio.find('/'), ratio.size());
+    std::uint64_t done = 0, all = 0;
+    if (!words.ok() || slash == ratio.size() || !parse_number(ratio.substr(0, slash), done) ||
+        !parse_number(ratio.substr(slash + 1), all))
+        return fail(Errc::corrupt, "does not say how far its legs are alike");
+    const std::string action = status.type == "mirror" ? "idle" : words.word();
+    return done != all || (action != "idle" && action != "frozen");
+}
+
 Result<std::map<std::string, PathState>> parse_path_states(std::string_view status) {
     Words words(status);
     std::map<std::string, PathState> states;

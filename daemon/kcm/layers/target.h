@@ -28,6 +28,10 @@ struct Target {
 // an obstacle that says what it is. Errc::corrupt for parameters the kernel would not have taken.
 Result<Target> parse_target(const TableLine& line);
 
+// From the status line of a mirror or raid1: whether it copies from leg to leg by itself.
+// Errc::corrupt where it does not say.
+Result<bool> parse_copying(const TableLine& status);
+
 // From the parameters of a multipath's status line; by number.
 Result<std::map<std::string, PathState>> parse_path_states(std::string_view status);
 

@@ -139,6 +139,7 @@ consistent() { # all of it or nothing
         d endpoint remove ram4 || rc=1
     fi
     if dmsetup ls | grep -E 'dekleg\.|dekleg-ram4'; then rc=1; fi
+    # shellcheck disable=SC2010 # busybox's find has no -printf
     if ls /run/state/endpoints | grep -v -e '^ram2.json$' -e '^second.json$' | grep -v 'new-'; then rc=1; fi
     return $rc
 }

@@ -115,6 +115,7 @@ check "removal of a map in use is refused" fails "something lies on mp" d endpoi
 d detach v
 check "removed" d endpoint remove mp
 check "no device is left" shows "No devices found" dmsetup ls
+# shellcheck disable=SC2010 # names of kcmd's own making
 check "no file either" [ -z "$(ls /run/state/endpoints /run/state/multipath | grep json)" ]
 kill_kcmd
 umount /disk
