@@ -3,7 +3,7 @@
 # seconds: 1800
 # memory: 3G
 # Endpoints beneath a concatenation, stripes and a mirror: they encrypt, dm-crypt does, they do again, under a load; every
-# write to each leg is recorded and judged. Then the engine of a leg fails and is repaired.
+# write to each leg is recorded and judged.
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 # shellcheck source=tests/vm/stack.sh
@@ -14,8 +14,7 @@ cd /tmp || exit
 switches=${SWITCHES:-100}
 disks 6 384
 for module in dm-raid raid1 dm-mirror; do modprobe $module; done
-load rehearsal=1
-knob() { echo "$2" >/sys/module/dm_dek/parameters/rehearse_"$1"; }
+load
 check "kcmd" start_stack --shim kernel --switch-back 3
 check "keys" make_keys
 
@@ -82,36 +81,6 @@ stack mirror "0 65536 mirror core 2 1024 nosync 2 $a 0 $b 0" "--map 2048-65535@0
 stack "half a concatenation" "0 49152 linear $a 4096
 49152 49152 linear $b 8000" "--unit 512 --tweak lba512 --map 6144-53247@0 --plain 0-6143" \
     "--unit 512 --tweak lba512 --map 8000-26431@47104 --plain 26432-57151@65536" "eio --data-unit 512" --data-unit 512 --tweak lba512 --encrypt 0-65535
-
-# ---- an engine fails, and is repaired
-
-check "failing: legs" legs
-dmsetup create stack --table "0 49152 linear $a 4096
-49152 49152 linear $b 8000"
-check "failing: protect" d protect /dev/mapper/stack --name v --key k64
-check "failing: the legs encrypt" by v endpoints
-for round in 1 2; do
-    begin_load /dev/dek/v --fsync 32 --pause 2000 --most 32
-    sleep 1
-    knob failure 1 # the load notices, and waits
-    check "failed, $round: dm-crypt takes over" eventually by v software
-    check "failed, $round: topology says why" shows 'Invalid HW State' d topology v
-    sleep 1
-    check "failed, $round: the load goes on" loaded
-    check "failed, $round: nobody switches to it" refused d switch v --to endpoint
-    knob failure 0
-    for _ in 1 2 3; do by v endpoints >/dev/null || eventually by v endpoints >/dev/null; done
-    check "repaired, $round: the legs encrypt again" by v endpoints
-    sleep 1
-    check "repaired, $round: nothing was lost, and no error seen" end_load
-    load_did
-    check "repaired, $round: all of it is there" vm_load verify /dev/dek/v --state load.state
-done
-d detach v
-dmsetup remove stack
-check "the legs go" no_legs
-check "what was written to a is right" vm_scan /dev/ram3 --key k64 --map 6144-53247@0 --least 400
-check "what was written to b is right" vm_scan /dev/ram5 --key k64 --map 8000-57151@47104 --least 400
 
 kill_kcmd
 umount /disk
