@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "base/secret.h"
 #include "kcm/device_lbas.h"
 #include "kcm/dm_device.h"
 
@@ -31,13 +30,6 @@ bool lies_on(const DmInfo& info, const std::string& beneath, const volume::Heade
            table->front().parameters.find(place_of(beneath, h)) != std::string::npos;
 }
 
-Uuid random_uuid() {
-    Uuid uuid;
-    const auto random = Secret::random(uuid.size());
-    std::copy(random.bytes().begin(), random.bytes().end(), uuid.begin());
-    return uuid;
-}
-
 } // namespace
 
 Result<std::string> header_place(const volume::Header& h, const std::string& beneath,
@@ -53,8 +45,8 @@ Result<std::string> header_place(const volume::Header& h, const std::string& ben
         DmCreate create;
         create.name = name_of(h.uuid);
         create.uuid = dm_uuid(h.uuid);
-        create.table = {
-            {0, units.count, "dek", volume::uuid_text(random_uuid()) + place_of(beneath, h)}};
+        create.table = {{0, units.count, "dek",
+                         volume::uuid_text(volume::random_uuid()) + place_of(beneath, h)}};
         create.hidden = true;
         create.read_only = read_only;
         if (auto made = dm_create(create); !made)

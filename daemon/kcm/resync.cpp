@@ -10,6 +10,7 @@
 #include "kcm/kernel_volume.h"
 #include "kcm/leg.h"
 #include "kcm/live_stack.h"
+#include "kcm/pool_keeper.h"
 
 namespace dek::kcm {
 namespace {
@@ -25,7 +26,8 @@ const dek_list_entry* find_endpoint(const std::vector<dek_list_entry>& endpoints
 // A leg's, or that of an in-place header's place: no volume's.
 bool is_beneath(const dek_list_entry& endpoint) {
     const std::string_view name(endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name));
-    return name.starts_with("dekleg-") || name.starts_with("dek.hdr.") || is_hidden_name(name);
+    return name.starts_with("dekleg-") || name.starts_with("dek.hdr.") ||
+           name.starts_with("dek.old.") || is_hidden_name(name);
 }
 
 Volume volume_of(const Record& r) {
@@ -386,6 +388,7 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
 
 bool Controller::resync() {
     bool waiting = false;
+    drop_pool_keepers();
     (void)legs_.restore(); // it has said why it could not
     for (const auto& at : parts_.shims.all()) {
         auto records = records_.all();

@@ -15,6 +15,7 @@
 #include "kcm/kernel_table.h"
 #include "kcm/kernel_volume.h"
 #include "kcm/live_stack.h"
+#include "kcm/pool_keeper.h"
 
 namespace dek::kcm {
 namespace {
@@ -84,6 +85,9 @@ class Controller::Switch {
         if (auto r = check_limits(v_, info_); !r)
             return r;
         auto done = prepare();
+        std::optional<PoolKeeper> keeper;
+        if (done)
+            keep_pools(keeper);
         if (done)
             done = legs_before().any() || legs_after().any() ? move_with_legs() : move_table();
         if (!done) {
@@ -113,6 +117,13 @@ class Controller::Switch {
         if (next_.encryptor == Encryptor::top)
             return establish(shim_, v_.header, keys());
         return next_.encryptor == Encryptor::endpoints ? legs_after().query() : Result<void>();
+    }
+
+    void keep_pools(std::optional<PoolKeeper>& keeper) {
+        const auto live = dm_table(info_.name);
+        KernelKeys offered;
+        if (live && (v_.encryptor != Encryptor::software || offer_keys(offered, v_.header, keys())))
+            keeper.emplace(v_.header.uuid, *live);
     }
 
     // The endpoint of the old table, if it had one, goes with it.
