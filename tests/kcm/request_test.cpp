@@ -90,7 +90,8 @@ TEST_CASE("every method of the interface's description is there, and no other") 
         "HeaderRestore",   "KeyCreate",     "KeyImport",      "KeyExport",       "KeyList",
         "KeyShow",         "KeyState",      "KeyDestroy",     "KeystoreInit",    "KeystoreUnlock",
         "KeystoreLock",    "KeystoreEnrol", "KeystoreRemove", "KeystoreShow",    "KeystoreBackup",
-        "KeystoreRestore", "CacheFlush",    "EndpointList",   "EndpointCommand", "Version"};
+        "KeystoreRestore", "CacheFlush",    "EndpointList",   "EndpointCreate",  "EndpointRemove",
+        "EndpointCommand", "Version"};
     for (const auto& name : described)
         CHECK(find_method(name) != nullptr);
     CHECK(all_methods().size() == described.size());

@@ -16,8 +16,8 @@ import tempfile
 import time
 
 SKIPPED = 77
-MATCH = {"SUBSYSTEM", "ACTION", "KERNEL", "KERNELS", "ATTR", "ATTRS", "ENV", "DEVTYPE", "PROGRAM", "RESULT"}
-ASSIGN = {"ENV", "SYMLINK", "GOTO", "LABEL", "IMPORT", "PROGRAM", "OPTIONS"}
+MATCH = {"SUBSYSTEM", "ACTION", "KERNEL", "KERNELS", "ATTR", "ATTRS", "ENV", "DEVTYPE", "PROGRAM", "RESULT", "TEST"}
+ASSIGN = {"ENV", "SYMLINK", "GOTO", "LABEL", "IMPORT", "PROGRAM", "OPTIONS", "RUN"}
 PART = re.compile(r'\s*([A-Z_]+)(\{[^}]*\})?\s*(==|!=|\+=|=)\s*"([^"]*)"\s*(,|$)')
 
 
