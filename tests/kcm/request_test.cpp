@@ -85,12 +85,12 @@ std::vector<json> wrong_values(ArgType type) {
 
 TEST_CASE("every method of the interface's description is there, and no other") {
     const std::vector<std::string> described = {
-        "Protect",         "Attach",        "Detach",         "Erase",           "Status",
-        "Topology",        "Switch",        "Resize",         "HeaderShow",      "HeaderBackup",
-        "HeaderRestore",   "KeyCreate",     "KeyImport",      "KeyExport",       "KeyList",
-        "KeyShow",         "KeyState",      "KeyDestroy",     "KeystoreInit",    "KeystoreUnlock",
-        "KeystoreLock",    "KeystoreEnrol", "KeystoreRemove", "KeystoreShow",    "KeystoreBackup",
-        "KeystoreRestore", "CacheFlush",    "EndpointList",   "EndpointCreate",  "EndpointRemove",
+        "Protect",         "Attach",        "Detach",         "Erase",          "Status",
+        "Topology",        "Switch",        "Resize",         "HeaderShow",     "HeaderBackup",
+        "HeaderRestore",   "KeyCreate",     "KeyImport",      "KeyExport",      "KeyList",
+        "KeyShow",         "KeyState",      "KeyDestroy",     "KeystoreInit",   "KeystoreUnlock",
+        "KeystoreLock",    "KeystoreEnrol", "KeystoreRemove", "KeystoreShow",   "KeystoreBackup",
+        "KeystoreRestore", "CacheFlush",    "EndpointList",   "EndpointCreate", "EndpointRemove",
         "EndpointCommand", "Version"};
     for (const auto& name : described)
         CHECK(find_method(name) != nullptr);
