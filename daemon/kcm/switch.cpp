@@ -416,7 +416,9 @@ bool Controller::review_volume(const VolumePtr& volume) {
         return true;
     }
     const auto done = stays ? refresh_legs(v, *survey) : take_over(v, *survey);
-    v.reason = done ? "" : done.error().reason;
+    v.reason = !done                                          ? done.error().reason
+               : !stays && v.encryptor == Encryptor::software ? v.survey->decision.why
+                                                              : "";
     if (done) {
         reviews_.erase(v.header.uuid);
         if (auto r = records_.write(record_of(v, true)); !r)
