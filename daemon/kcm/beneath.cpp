@@ -20,6 +20,14 @@ bool is_of(const volume::Header& header, const dek_association_entry& a) {
                        [&](const auto& key) { return key.id == id; });
 }
 
+bool is_path(const layers::Stack& stack, std::size_t device) {
+    for (const auto& d : stack.devices)
+        for (const auto& leg : d.legs)
+            if (d.kind == layers::Kind::multipath && leg.device == device)
+                return true;
+    return false;
+}
+
 LunMap one(const dek_range_entry& r) {
     return LunMap::from({{r.first, r.count}}).value();
 }
@@ -33,7 +41,7 @@ std::vector<Beneath::Leg> Beneath::legs() const {
     for (const auto& m : survey_->decision.maps) {
         const auto& device = survey_->stack[m.device];
         if (auto uuid = volume::uuid_of(device.uuid))
-            all.push_back({*uuid, m.map, device.name});
+            all.push_back({*uuid, m.map, device.name, is_path(survey_->stack, m.device)});
     }
     return all;
 }
@@ -165,6 +173,38 @@ Result<void> Beneath::leave() {
     for (const auto& leg : all)
         if (auto r = uncover(*shim_, leg.uuid, leg.map); !r)
             return fail(r.error().code, leg.name + ": " + r.error().reason);
+    return {};
+}
+
+Result<LunMap> Beneath::uncovered(const Leg& leg) {
+    auto ranges = shim_->ranges(leg.uuid);
+    if (!ranges)
+        return tl::unexpected(ranges.error());
+    LunMap left = leg.map;
+    for (const auto& r : *ranges)
+        if (r.state != DEK_RANGE_PLAIN && r.state != DEK_RANGE_RESERVED)
+            left = left.subtract(one(r));
+    return left;
+}
+
+Result<LunMap> Beneath::strays() {
+    LunMap all;
+    for (const auto& leg : legs()) {
+        const auto left = leg.path ? Result<LunMap>(LunMap()) : uncovered(leg);
+        if (!left)
+            return left;
+        all = all.unite(*left);
+    }
+    return all;
+}
+
+Result<void> Beneath::fence_strays() {
+    for (const auto& leg : legs()) {
+        const auto left = uncovered(leg);
+        const auto done = left ? cover(*shim_, leg.uuid, *left) : tl::unexpected(left.error());
+        if (!done)
+            return done;
+    }
     return {};
 }
 

@@ -29,6 +29,12 @@ class Beneath {
     // Nothing of it is keyed, fenced or yielded any more. What is keyed beneath a mirror that
     // copies by itself stays: Errc::busy.
     Result<void> leave();
+    // LBAs of the volume on legs that let them pass in plain, though others encrypt: something has
+    // moved them there, or copies them, without anybody having been asked. (Not those of a path
+    // beside others that lead to the same.)
+    Result<LunMap> strays();
+    // Nothing passes there any more.
+    Result<void> fence_strays();
     // Whether encrypt() would have nothing to do for the legs that count.
     Result<bool> encrypting();
 
@@ -37,10 +43,12 @@ class Beneath {
         Uuid uuid{};
         LunMap map;
         std::string name;
+        bool path = false; // of a multipath
     };
     std::vector<Leg> legs() const;
     Result<layers::Tree> tree();
-    Result<bool> let_go(const Leg& leg);    // true: something was keyed
+    Result<bool> let_go(const Leg& leg); // true: something was keyed
+    Result<LunMap> uncovered(const Leg& leg);
     Result<bool> lets_pass(const Leg& leg); // plain or yielded, all of it
     Result<void> check_nothing_waits(const Leg& leg);
     Result<void> fence_all(const std::vector<Leg>& legs);

@@ -74,6 +74,8 @@ struct Erased {
     std::vector<std::string> keys_kept; // not made for this volume: others may need them
 };
 
+class Beneath;
+
 // All members are called from the operations thread; what others may see is in the registry. A call
 // that fails has changed nothing, unless its sentence says otherwise.
 class Controller {
@@ -167,7 +169,9 @@ class Controller {
         std::chrono::steady_clock::time_point quiet{};
     };
     Result<void> take_over(Volume& volume, std::shared_ptr<const Survey> survey);
-    Result<void> refresh_legs(Volume& volume, std::shared_ptr<const Survey> survey);
+    Result<void> check_strays(Volume& volume, Beneath& legs);
+    Result<void> refresh_legs(Volume& volume, std::shared_ptr<const Survey> survey,
+                              bool grown = false);
     bool may_switch_now(const Volume& volume, layers::Encryptor to);
     bool review_volume(const VolumePtr& volume);
 
@@ -207,7 +211,7 @@ class Controller {
     Result<void> yield_legs(Volume& volume, const Record& record);
     void release_leg(const ShimSite& at, const dek_list_entry& leg);
     bool resync_lines(const Record& record);
-    Result<void> resume_lines(Volume& volume);
+    Result<void> resume_lines(Volume& volume, bool grown = false);
     bool settle_record(Volume volume, const Record& record, const Result<void>& done);
     void settle_node(Volume& volume, const Record& record);
     bool resync_site(const ShimSite& at, std::vector<Record> records);

@@ -37,6 +37,7 @@ Result<Record> parse(const fs::path& path) {
         r.complete = j.at("complete").get<bool>();
         r.wish =
             j.value("wish", "") == wish_name(Wish::software) ? Wish::software : Wish::automatic;
+        r.strayed = j.value("strayed", false);
         r.keys = j.value("keys", std::vector<std::string>());
         return r;
     } catch (const json::exception&) {
@@ -47,11 +48,16 @@ Result<Record> parse(const fs::path& path) {
 } // namespace
 
 Result<void> Records::write(const Record& r) const {
-    json j = {{"name", r.name},           {"uuid", volume::uuid_text(r.uuid)},
-              {"device", r.device},       {"identity", r.identity},
-              {"shim", r.shim},           {"read_only", r.read_only},
-              {"complete", r.complete},   {"keys", r.keys},
-              {"wish", wish_name(r.wish)}};
+    json j = {{"name", r.name},
+              {"uuid", volume::uuid_text(r.uuid)},
+              {"device", r.device},
+              {"identity", r.identity},
+              {"shim", r.shim},
+              {"read_only", r.read_only},
+              {"complete", r.complete},
+              {"keys", r.keys},
+              {"wish", wish_name(r.wish)},
+              {"strayed", r.strayed}};
     if (r.header_lba)
         j["header_at"] = *r.header_lba;
     else
@@ -100,6 +106,7 @@ Record record_of(const Volume& volume, bool complete) {
     r.shim = volume.shim;
     r.read_only = volume.read_only;
     r.wish = volume.wish;
+    r.strayed = volume.strayed;
     for (const auto& key : volume.header.keys)
         r.keys.push_back(key.id);
     r.complete = complete;

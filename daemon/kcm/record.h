@@ -20,6 +20,7 @@ struct Record {
     bool read_only = false;
     std::vector<std::string> keys; // IDs; none: not known
     Wish wish = Wish::automatic;
+    bool strayed = false;
     bool complete = false; // false: its making had begun; nobody was told of it yet
 };
 

@@ -99,7 +99,7 @@ Result<void> Controller::catch_up(Volume& v, const Device& device) {
 // What the endpoint serves is brought in line with the header in force.
 Result<void> Controller::follow_header(Volume& v) {
     if (v.encryptor != layers::Encryptor::top)
-        return resume_lines(v);
+        return resume_lines(v, true);
     auto endpoint = site(v).shim->find(v.header.uuid);
     if (!endpoint)
         return tl::unexpected(endpoint.error());

@@ -42,6 +42,7 @@ Volume volume_of(const Record& r) {
     v.shim = r.shim;
     v.read_only = r.read_only;
     v.wish = r.wish;
+    v.strayed = r.strayed;
     v.recorded_keys = r.keys;
     return v;
 }
@@ -287,23 +288,24 @@ bool Controller::resync_lines(const Record& record) {
 
 // Legs first: a table comes live, or goes on, only over legs in the state it was made for. Where
 // they cannot be brought into it, somebody else takes over.
-Result<void> Controller::resume_lines(Volume& v) {
+Result<void> Controller::resume_lines(Volume& v, bool grown) {
     auto info = find_volume_device(v.node());
     auto live = info ? dm_table(info->name) : tl::unexpected(info.error());
     auto survey = look(v);
     if (!live || !survey)
         return tl::unexpected(live ? survey.error() : live.error());
-    if (auto r = refresh_legs(v, *survey); !r) {
-        if ((*survey)->decision.who == v.encryptor)
+    const auto& last = live->back();
+    const std::uint64_t size = last.first + last.count;
+    if (auto r = refresh_legs(v, *survey, grown || size < v.header.size); !r) {
+        if ((*survey)->decision.who == v.encryptor || v.strayed)
             return r;
         if (auto moved = take_over(v, *survey); !moved)
             return moved;
         return {};
     }
-    const auto& last = live->back();
     if (info->inactive)
         dm_clear(info->name);
-    if (last.first + last.count != v.header.size)
+    if (size != v.header.size)
         if (auto r = resize_lines(v, v.header.size); !r)
             return r;
     return info->suspended ? dm_resume(info->name, false) : Result<void>();

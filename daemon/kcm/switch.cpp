@@ -317,6 +317,10 @@ class Controller::Switch {
 
 // A target on top whose engine fails, as those beneath may have, leaves the work to dm-crypt.
 Result<void> Controller::take_over(Volume& v, std::shared_ptr<const Survey> survey) {
+    if (v.strayed)
+        return fail(Errc::refused, "data of volume " + v.name +
+                                       " lies in the clear beneath it; "
+                                       "docs/layers.md says what to do");
     auto done = Switch(*this, v, survey).run();
     if (done || survey->decision.who != Encryptor::top || v.encryptor == Encryptor::software ||
         v.state != VolumeState::up)
@@ -326,12 +330,36 @@ Result<void> Controller::take_over(Volume& v, std::shared_ptr<const Survey> surv
                                                      : done;
 }
 
+// What a mirror of LVM's, or anybody, copies from an endpoint that encrypts to one that was not
+// told to lies there in the clear. It is fenced and never taken for ciphertext.
+Result<void> Controller::check_strays(Volume& v, Beneath& legs) {
+    const auto strays = v.strayed ? LunMap() : legs.strays();
+    if (!strays)
+        return tl::unexpected(strays.error());
+    if (strays->empty() && !v.strayed)
+        return {};
+    v.strayed = true;
+    if (auto r = records_.write(record_of(v, true)); !r)
+        log_error("record-not-written", r.error(), {{"volume", v.name}});
+    if (auto r = legs.fence_strays(); !r)
+        return r;
+    return fail(Errc::refused,
+                "data of volume " + v.name + " was moved or copied beneath it while endpoints " +
+                    "encrypted, and lies in the clear in its new place, which is fenced now; " +
+                    "docs/layers.md says what to do");
+}
+
 // Endpoints beneath go on encrypting: new paths get their keys, maps follow what has moved.
-Result<void> Controller::refresh_legs(Volume& v, std::shared_ptr<const Survey> survey) {
+// Otherwise legs let pass what somebody above encrypts. `grown`: the volume has new LBAs.
+Result<void> Controller::refresh_legs(Volume& v, std::shared_ptr<const Survey> survey, bool grown) {
     Volume next = v;
     next.survey = std::move(survey);
     Beneath legs(*site(v).shim, next.header, next.survey);
-    auto done = v.encryptor == Encryptor::endpoints ? legs.encrypt(key_finder()) : legs.yield();
+    const bool endpoints = v.encryptor == Encryptor::endpoints;
+    if (endpoints && !grown)
+        if (auto r = check_strays(v, legs); !r)
+            return r;
+    auto done = endpoints ? legs.encrypt(key_finder()) : legs.yield();
     if (!done)
         return done;
     const auto old = v.survey;

@@ -39,6 +39,7 @@ struct Volume {
     // Who encrypts now: its own endpoint over the device (top), those beneath, or dm-crypt.
     layers::Encryptor encryptor = layers::Encryptor::top;
     Wish wish = Wish::automatic;
+    bool strayed = false;                 // some of its data lies in the clear on a leg, fenced
     std::shared_ptr<const Survey> survey; // null: not looked yet, or on the userspace shim
     VolumeState state = VolumeState::down;
     std::string reason;                     // why it is not up, or what to know though it is

@@ -235,6 +235,30 @@ TEST_CASE("a mirror that copies keeps the keys of its legs", "[beneath]") {
     CHECK(b.of(b.header).leave());
 }
 
+TEST_CASE("what was moved in the clear is found and fenced", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    auto mirrored = std::make_shared<Survey>(*b.survey(b.header));
+    mirrored->stack.devices.back().kind = Kind::mirror;
+    Beneath legs(b.shim, b.header, mirrored);
+    CHECK(legs.strays()->empty());
+    REQUIRE(b.shim.volume_remove(b.legs[1])); // another leg in its place
+    dek_ioc_volume v{};
+    std::copy(b.legs[1].begin(), b.legs[1].end(), v.uuid);
+    v.count = leg_lbas;
+    v.data_unit = v.logical_block = 4096;
+    std::strcpy(v.name, "c");
+    std::strcpy(v.device, "/c");
+    REQUIRE(b.shim.volume_create(v));
+    REQUIRE(b.shim.map(b.legs[1], 1, {{8192, 80, DEK_MAP_ENCRYPT, 0}}));
+    CHECK(*legs.strays() == map_of({{2048, 4096}, {8272, 720}}));
+    CHECK(b.of(b.header).strays()->empty()); // a path beside another one
+    REQUIRE(legs.fence_strays());
+    CHECK(b.in_state(1, DEK_RANGE_FENCED) == encrypted_device_map(b.header));
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
+    CHECK(legs.strays()->empty());
+}
+
 TEST_CASE("a leg that is gone is told of by name", "[beneath]") {
     Bench b;
     REQUIRE(b.shim.volume_remove(b.legs[1]));
