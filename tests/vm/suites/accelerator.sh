@@ -3,6 +3,7 @@
 # An asynchronous driver as engine: cryptd stands in, with a queue of one, so that the backlog is used.
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
+for module in aesni_intel crypto_simd cryptd; do modprobe -r $module 2>/dev/null; done # a kernel may load them by itself
 check "nobody has loaded cryptd with a longer queue" refused grep -q '^cryptd ' /proc/modules
 modprobe cryptd cryptd_max_cpu_qlen=1
 modprobe aesni-intel
