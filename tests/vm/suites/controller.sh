@@ -12,8 +12,15 @@ cd /tmp || exit
 check "kcmd without the module" start_stack --shim auto
 check "keys" make_keys
 check "the kernel shim is asked for and is not there" fails "is dm-dek loaded" d protect /dev/ram0 --name disk --key k64 --shim kernel
-check "and auto looks for the other one then" fails "is dek-shimd running" d protect /dev/ram0 --name disk --key k64
 check "nothing was made" shows "No devices found" dmsetup ls
+check "nor the other one" fails "is dek-shimd running" d protect /dev/ram0 --name disk --key k64 --shim fuse
+check "no endpoint answers: dm-crypt encrypts" d protect /dev/ram0 --name disk --key k64
+check "status says so" shows '"encryptor": *"software"' d --json status disk
+check "its table names the key's place" sh -c "dmsetup table --showkeys dek-disk | grep -q ' crypt aes-xts-plain64 :64:logon:'"
+check "it takes data" dd if=/dev/urandom of=/dev/dek/disk bs=64k count=4 oflag=direct
+check "detached" d detach disk
+check "nothing is left" shows "No devices found" dmsetup ls
+d erase /dev/ram0 --force >/dev/null
 load
 sleep 3 # kcmd looks for the module every two seconds, and then listens
 
