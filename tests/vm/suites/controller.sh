@@ -21,6 +21,7 @@ check "it takes data" dd if=/dev/urandom of=/dev/dek/disk bs=64k count=4 oflag=d
 check "detached" d detach disk
 check "nothing is left" shows "No devices found" dmsetup ls
 d erase /dev/ram0 --force >/dev/null
+dd if=/dev/zero of=/dev/ram0 bs=1M count=4 oflag=direct 2>/dev/null
 load
 sleep 3 # kcmd looks for the module every two seconds, and then listens
 

@@ -37,7 +37,7 @@ if modprobe null_blk nr_devices=1 gb=1 zoned=1 && ! grep -q none /sys/block/null
 fi
 rmmod null_blk
 wrong "The device is too small" "0 1024 dek $u /dev/ram0 131064 4096"
-wrong "Invalid number of options" "0 1024 dek $u /dev/ram0 0 4096 4 a b c d"
+wrong "Invalid number of options" "0 1024 dek $u /dev/ram0 0 4096 5 a b c d e"
 wrong "Unknown option" "0 1024 dek $u /dev/ram0 0 4096 1 fence:maybe"
 wrong "Unknown option" "0 1024 dek $u /dev/ram0 0 4096 1 plaintext"
 for size in 256 512 3000 8192 -1 4096x; do
