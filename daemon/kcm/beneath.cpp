@@ -46,6 +46,20 @@ std::vector<Beneath::Leg> Beneath::legs() const {
     return all;
 }
 
+// What has gone holds nothing any more.
+Result<std::vector<Beneath::Leg>> Beneath::legs_there() {
+    auto all = legs();
+    std::vector<Leg> there;
+    for (auto& leg : all) {
+        const auto found = shim_->find(leg.uuid);
+        if (!found)
+            return tl::unexpected(found.error());
+        if (*found)
+            there.push_back(std::move(leg));
+    }
+    return there;
+}
+
 Result<layers::Tree> Beneath::tree() {
     return layers::Tree::make(survey_->stack,
                               [this](const layers::Device& leaf) -> std::shared_ptr<layers::Port> {
@@ -163,7 +177,10 @@ Result<void> Beneath::yield() {
 }
 
 Result<void> Beneath::leave() {
-    const auto all = legs();
+    auto known = legs_there();
+    if (!known)
+        return tl::unexpected(known.error());
+    const auto& all = *known;
     for (const auto& device : survey_ ? survey_->stack.devices : std::vector<layers::Device>())
         for (const auto& leg : all)
             if (device.copying && !lets_pass(leg).value_or(false))
@@ -206,21 +223,6 @@ Result<void> Beneath::fence_strays() {
             return done;
     }
     return {};
-}
-
-Result<bool> Beneath::encrypting() {
-    for (const auto& leg : legs()) {
-        auto ranges = shim_->ranges(leg.uuid);
-        if (!ranges)
-            return tl::unexpected(ranges.error());
-        LunMap open = leg.map;
-        for (const auto& r : *ranges)
-            if (r.state == DEK_RANGE_KEYED || r.state == DEK_RANGE_FENCED)
-                open = open.subtract(one(r));
-        if (!open.empty())
-            return false;
-    }
-    return true;
 }
 
 } // namespace dek::kcm

@@ -35,8 +35,6 @@ class Beneath {
     Result<LunMap> strays();
     // Nothing passes there any more.
     Result<void> fence_strays();
-    // Whether encrypt() would have nothing to do for the legs that count.
-    Result<bool> encrypting();
 
   private:
     struct Leg {
@@ -46,6 +44,7 @@ class Beneath {
         bool path = false; // of a multipath
     };
     std::vector<Leg> legs() const;
+    Result<std::vector<Leg>> legs_there();
     Result<layers::Tree> tree();
     Result<bool> let_go(const Leg& leg); // true: something was keyed
     Result<LunMap> uncovered(const Leg& leg);

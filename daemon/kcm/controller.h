@@ -167,11 +167,16 @@ class Controller {
         layers::Encryptor to = layers::Encryptor::nobody;
         std::chrono::milliseconds wait{0};
         std::chrono::steady_clock::time_point quiet{};
+        std::shared_ptr<const Survey> failed; // what was tried last, when, and the pause after it
+        std::chrono::steady_clock::time_point tried{};
+        std::chrono::milliseconds pause{0};
     };
     Result<void> take_over(Volume& volume, std::shared_ptr<const Survey> survey);
     Result<void> check_strays(Volume& volume, Beneath& legs);
     Result<void> refresh_legs(Volume& volume, std::shared_ptr<const Survey> survey,
                               bool grown = false);
+    void write_record(const Volume& volume);
+    bool is_too_early(const Volume& volume, const layers::Stack& stack);
     bool may_switch_now(const Volume& volume, layers::Encryptor to);
     bool review_volume(const VolumePtr& volume);
 

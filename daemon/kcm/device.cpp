@@ -72,12 +72,16 @@ Result<void> fill(Device& device) {
 
 } // namespace
 
+std::string number_text(dev_t number) {
+    return std::to_string(major(number)) + ":" + std::to_string(minor(number));
+}
+
 bool Device::same_as(const Device& other) const {
     return block == other.block && number == other.number && inode == other.inode;
 }
 
 std::string Device::identity() const {
-    const std::string at = std::to_string(major(number)) + ":" + std::to_string(minor(number));
+    const std::string at = number_text(number);
     return block ? "block " + at : "file " + at + " inode " + std::to_string(inode);
 }
 

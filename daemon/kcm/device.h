@@ -29,6 +29,8 @@ struct Device {
     identity() const; // "block 8:16" or "file 254:1 inode 77": equal for the same device
 };
 
+std::string number_text(dev_t number); // "8:16", as in tables and below /sys/dev/block
+
 enum class Access { read, write };
 // Errc::not_found, invalid_argument (neither a block device nor a regular file, or empty),
 // permission, io.

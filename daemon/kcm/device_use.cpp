@@ -13,17 +13,12 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace dek::kcm {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string number_text(dev_t number) {
-    return std::to_string(major(number)) + ":" + std::to_string(minor(number));
-}
 
 std::string first_line(const fs::path& path) {
     std::ifstream in(path);

@@ -241,13 +241,6 @@ Result<DmTable> dm_table(const std::string& name) {
                     "the table of device " + name + " cannot be read");
 }
 
-Result<DmTable> dm_table_inactive(const std::string& name) {
-    Task task = named_task(DM_DEVICE_TABLE, name);
-    if (task && !dm_task_query_inactive_table(task.get()))
-        task.reset();
-    return lines_of(task, "the inactive table of device " + name + " cannot be read");
-}
-
 Result<DmTable> dm_status(const std::string& name) {
     Task task = named_task(DM_DEVICE_STATUS, name);
     if (task && !dm_task_no_flush(task.get()))

@@ -40,8 +40,6 @@ Result<std::vector<DmInfo>> dm_list();
 
 // The live table, empty where there is none; a crypt line names its key's place in the keyring.
 Result<DmTable> dm_table(const std::string& name);
-// The inactive one.
-Result<DmTable> dm_table_inactive(const std::string& name);
 // The same lines with their status in the place of the parameters.
 Result<DmTable> dm_status(const std::string& name);
 // A message to the target at `sector`.

@@ -9,7 +9,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "base/log.h"
 #include "kcm/device_use.h"
@@ -30,10 +29,6 @@ std::string hidden_name(const NodeSpec& spec) {
 
 std::string shown_name(const NodeSpec& spec) {
     return "dek-" + spec.name;
-}
-
-std::string number_of(dev_t device) {
-    return std::to_string(major(device)) + ":" + std::to_string(minor(device));
 }
 
 bool is_file(const std::string& path) {
@@ -62,14 +57,14 @@ std::string node_of(const std::string& number) {
 // kernel's to look up, and may mean something else to it.
 layers::TableLine target_of(const NodeSpec& spec, dev_t beneath, std::uint64_t lbas) {
     return layers::TableLine{0, lbas, "dek",
-                             volume::uuid_text(spec.uuid) + " " + number_of(beneath) + " " +
+                             volume::uuid_text(spec.uuid) + " " + number_text(beneath) + " " +
                                  std::to_string(spec.offset) + " " +
                                  std::to_string(spec.data_unit) + " 1 fence:eio"};
 }
 
 Result<DmTable> table_of(const NodeSpec& spec, dev_t beneath, std::uint64_t lbas) {
     if (spec.lines)
-        return spec.lines(number_of(beneath), lbas);
+        return spec.lines(number_text(beneath), lbas);
     return DmTable{target_of(spec, beneath, lbas)};
 }
 
@@ -211,7 +206,7 @@ Result<void> KernelVolumes::resize(Shim&, const NodeSpec& spec, std::uint64_t lb
     auto beneath = device_beneath(*info);
     if (!beneath)
         return tl::unexpected(beneath.error());
-    const std::string node = node_of(number_of(*beneath));
+    const std::string node = node_of(number_text(*beneath));
     std::error_code none;
     if (held_loop_file(node) == spec.device)
         if (auto r = resize_loop(node, std::filesystem::file_size(spec.device, none) / 512); !r)

@@ -6,7 +6,8 @@
 #include <sstream>
 
 #include <nlohmann/json.hpp>
-#include <sys/sysmacros.h>
+
+#include "kcm/device.h"
 
 namespace dek::kcm {
 namespace {
@@ -241,10 +242,6 @@ bool is_leg_uuid(std::string_view dm_uuid) {
 
 bool is_map_uuid(std::string_view dm_uuid) {
     return dm_uuid.starts_with(map_uuid_prefix);
-}
-
-std::string number_text(dev_t device) {
-    return std::to_string(major(device)) + ":" + std::to_string(minor(device));
 }
 
 // UUID DEVICE OFFSET UNIT, as the target's constructor documents it. By number: paths are the

@@ -64,8 +64,6 @@ bool is_hidden_name(std::string_view name);
 bool is_leg_uuid(std::string_view dm_uuid);
 bool is_map_uuid(std::string_view dm_uuid);
 
-std::string number_text(dev_t device); // "8:16"
-
 layers::TableLine leg_line(const Leg& leg, dev_t device);
 
 struct Path {

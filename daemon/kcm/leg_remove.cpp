@@ -56,8 +56,7 @@ Result<void> Legs::remove_path(const Leg& leg) {
     if (!info || !whole || !paths)
         return tl::unexpected(!info ? info.error() : !whole ? whole.error() : paths.error());
     if (*info)
-        if (auto number = dm_number(**info))
-            std::erase_if(*paths, [&](const Path& p) { return p.number == number_text(*number); });
+        std::erase_if(*paths, [&](const Path& p) { return p.number == (*info)->number; });
     if (*whole && paths->empty())
         return fail(Errc::busy, leg.name + " is the last path of multipath " + map->name +
                                     "; dekctl endpoint remove " + map->name + " removes both");
@@ -114,8 +113,7 @@ Result<void> Legs::remove(const std::string& what) {
         const auto info = node ? dm_find(dm_uuid(leg)) : Result<std::optional<DmInfo>>();
         if (!info || !*info)
             continue;
-        const auto number = dm_number(**info);
-        if ((number && *number == st.st_rdev) || is_beneath(**info, st.st_rdev))
+        if ((*info)->number == number_text(st.st_rdev) || is_beneath(**info, st.st_rdev))
             return finish(remove_leg(leg));
     }
     return fail(Errc::not_found, "there is no endpoint " + what +

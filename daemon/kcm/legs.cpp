@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <fstream>
 
-#include <sys/sysmacros.h>
-
 #include "base/log.h"
 
 namespace dek::kcm {
@@ -20,15 +18,6 @@ void keep_first(Result<void>& first, Result<void> r) {
 }
 
 } // namespace
-
-Result<dev_t> dm_number(const DmInfo& info) {
-    std::ifstream in("/sys/block/" + info.node.substr(info.node.rfind('/') + 1) + "/dev");
-    unsigned major = 0, minor = 0;
-    char colon = 0;
-    if (!(in >> major >> colon >> minor) || colon != ':')
-        return fail(Errc::not_found, "device " + info.name + " has no number");
-    return makedev(major, minor);
-}
 
 Legs::Legs(LegParts parts) : parts_(std::move(parts)), files_(parts_.state_dir) {}
 Legs::~Legs() = default;

@@ -116,7 +116,4 @@ class Legs {
     std::shared_ptr<std::atomic<bool>> tending_ = std::make_shared<std::atomic<bool>>(false);
 };
 
-// The number of a device-mapper device.
-Result<dev_t> dm_number(const DmInfo& info);
-
 } // namespace dek::kcm

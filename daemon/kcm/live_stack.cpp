@@ -11,8 +11,8 @@
 #include <thread>
 
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
+#include "kcm/device.h"
 #include "kcm/layers/target.h"
 
 namespace dek::kcm {
@@ -23,10 +23,6 @@ using layers::BlockDevice;
 
 // Device-mapper's UUIDs of volumes begin so; those of legs do not.
 constexpr std::string_view volume_prefix = "DEK-";
-
-std::string number_text(dev_t number) {
-    return std::to_string(major(number)) + ":" + std::to_string(minor(number));
-}
 
 // The first line; empty: there is no such file, or nothing in it.
 std::string first_line(const fs::path& path) {

@@ -2,8 +2,6 @@
 // Multipath maps over legs: which paths they have, and which of these are in use.
 #include <algorithm>
 
-#include <sys/sysmacros.h>
-
 #include "base/log.h"
 #include "kcm/layers/target.h"
 #include "kcm/legs.h"
@@ -78,10 +76,7 @@ Result<std::vector<Path>> Legs::paths_of(const std::string& map) const {
             return tl::unexpected(endpoint.error());
         if (!*endpoint || (*endpoint)->map_generation == 0)
             continue;
-        auto number = dm_number(**info);
-        if (!number)
-            return tl::unexpected(number.error());
-        paths.push_back({number_text(*number), leg.group});
+        paths.push_back({(*info)->number, leg.group});
     }
     return paths;
 }
@@ -157,10 +152,8 @@ Result<void> Legs::tend_map(const MultipathMap& map) {
     std::vector<Tended> paths;
     for (const auto& leg : legs_of(configured(), map.name)) {
         auto path = dm_find(dm_uuid(leg));
-        const auto number =
-            path && *path ? dm_number(**path) : Result<dev_t>(fail(Errc::not_found, ""));
         const auto verdict = verdicts.find(leg.name);
-        const auto state = number ? states->find(number_text(*number)) : states->end();
+        const auto state = path && *path ? states->find((*path)->number) : states->end();
         if (state == states->end() || verdict == verdicts.end() ||
             verdict->second == Verdict::unknown)
             continue;

@@ -176,8 +176,7 @@ void Controller::settle_node(Volume& v, const Record& record) {
         log_error("new-size-not-taken", r.error(), {{"volume", v.name}});
     if (auto r = link(v); !r)
         log_error("link-not-made", r.error(), {{"volume", v.name}});
-    if (auto r = records_.write(record_of(v, true)); !r)
-        log_error("record-not-written", r.error(), {{"volume", v.name}});
+    write_record(v);
     v.state = VolumeState::up;
     v.reason.clear();
 }

@@ -3,8 +3,6 @@
 // is brought about where nobody uses the volume yet.
 #include <algorithm>
 
-#include <unistd.h>
-
 #include "base/log.h"
 #include "kcm/beneath.h"
 #include "kcm/controller.h"

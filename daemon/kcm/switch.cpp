@@ -5,10 +5,6 @@
 #include <set>
 #include <thread>
 
-#include <sys/sysmacros.h>
-
-#include <nlohmann/json.hpp>
-
 #include "base/log.h"
 #include "kcm/beneath.h"
 #include "kcm/controller.h"
@@ -21,6 +17,10 @@ namespace dek::kcm {
 namespace {
 
 using layers::Encryptor;
+using std::chrono::milliseconds;
+
+constexpr milliseconds shortest_pause{1000}; // between two tries of what failed
+constexpr milliseconds longest_pause{30000};
 
 Result<std::uint64_t> block_size_of(const std::string& number) {
     std::ifstream in("/sys/dev/block/" + number + "/queue/logical_block_size");
@@ -38,8 +38,7 @@ Result<void> check_limits(const Volume& v, const DmInfo& info) {
         return tl::unexpected(now ? beneath.error() : now.error());
     std::uint64_t next = v.header.data_unit;
     for (const auto device : *beneath) {
-        auto size =
-            block_size_of(std::to_string(major(device)) + ":" + std::to_string(minor(device)));
+        auto size = block_size_of(number_text(device));
         if (!size)
             return tl::unexpected(size.error());
         next = std::max(next, *size);
@@ -187,12 +186,12 @@ class Controller::Switch {
         for (const auto& [map, path] : way)
             if (auto r = dm_message(map, 0, "reinstate_path " + path); !r)
                 return r;
-        std::this_thread::sleep_for(std::chrono::milliseconds(500)); // a dead one fails at once
+        std::this_thread::sleep_for(milliseconds(500)); // a dead one fails at once
         return check_way();
     }
 
-    // A multipath without a path holds its I/O, or has failed it: there is nothing to wait for. And
-    // a mirror cannot be suspended while a leg of it holds anything.
+    // A multipath without a path holds its I/O, or has failed it, and a mirror waits for each of
+    // its legs: the volume cannot be suspended while either has nothing to wait for.
     Result<void> check_way() {
         auto stack = discover(v_.device, shim_);
         if (!stack)
@@ -212,7 +211,7 @@ class Controller::Switch {
             const auto stats = shim_.stats(leg);
             if (!stats || stats->waiting == 0)
                 return false;
-            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            std::this_thread::sleep_for(milliseconds(100));
         }
         return true;
     }
@@ -339,8 +338,7 @@ Result<void> Controller::check_strays(Volume& v, Beneath& legs) {
     if (strays->empty() && !v.strayed)
         return {};
     v.strayed = true;
-    if (auto r = records_.write(record_of(v, true)); !r)
-        log_error("record-not-written", r.error(), {{"volume", v.name}});
+    write_record(v);
     if (auto r = legs.fence_strays(); !r)
         return r;
     return fail(Errc::refused,
@@ -392,20 +390,38 @@ Result<VolumePtr> Controller::switch_to(const std::string& name, const std::stri
     if (where == "endpoint" && who == Encryptor::software)
         return fail(Errc::unsupported,
                     "volume " + name + " stays with dm-crypt: " + (*survey)->decision.why);
+    // What is wished is durable before it is done: a kcmd that is killed goes on with it.
+    if (auto r = records_.write(record_of(v, true)); !r)
+        return tl::unexpected(r.error());
     auto done = who == v.encryptor ? refresh_legs(v, *survey) : take_over(v, *survey);
-    if (!done)
-        parts_.registry->publish(v.state == VolumeState::up ? *found : v);
-    if (!done)
+    if (!done) {
+        v.wish = found->wish;
+        write_record(v);
+        parts_.registry->publish(v.state == VolumeState::up && !v.strayed ? *found : v);
         return fail(done.error().code, "volume " + name + " is not switched to " + named(who) +
                                            ": " + done.error().reason);
+    }
     reviews_.erase(v.header.uuid);
-    if (auto r = records_.write(record_of(v, true)); !r)
-        log_error("record-not-written", r.error(), {{"volume", v.name}});
     parts_.registry->publish(v);
     if (where == "endpoint" && v.encryptor == Encryptor::software)
         return fail(Errc::unsupported,
                     "volume " + name + " has gone to dm-crypt: " + v.survey->decision.why);
     return parts_.registry->find(name);
+}
+
+void Controller::write_record(const Volume& v) {
+    if (auto r = records_.write(record_of(v, true)); !r)
+        log_error("record-not-written", r.error(), {{"volume", v.name}});
+}
+
+// What failed is not tried again at once unless something has changed: trying makes events, too.
+bool Controller::is_too_early(const Volume& v, const layers::Stack& stack) {
+    const auto found = reviews_.find(v.header.uuid);
+    if (found == reviews_.end() || !found->second.failed)
+        return false;
+    const auto& review = found->second;
+    const auto pause = review.failed->stack == stack ? review.pause : shortest_pause;
+    return std::chrono::steady_clock::now() < review.tried + pause;
 }
 
 // Away from what fails at once; back to what has come back only when it has lasted.
@@ -433,6 +449,8 @@ bool Controller::review_volume(const VolumePtr& volume) {
         log_error("volume-not-looked-at", survey.error(), {{"volume", v.name}});
         return true;
     }
+    if (is_too_early(v, (*survey)->stack))
+        return true;
     const auto who = (*survey)->decision.who;
     const bool stays = who == v.encryptor;
     if (stays && v.survey && v.survey->stack == (*survey)->stack &&
@@ -449,12 +467,14 @@ bool Controller::review_volume(const VolumePtr& volume) {
                                                               : "";
     if (done) {
         reviews_.erase(v.header.uuid);
-        if (auto r = records_.write(record_of(v, true)); !r)
-            log_error("record-not-written", r.error(), {{"volume", v.name}});
+        write_record(v);
     } else {
         auto& review = reviews_[v.header.uuid];
-        review.wait = std::min<std::chrono::milliseconds>(
-            std::max(review.wait, parts_.options.switch_back) * 2, std::chrono::minutes(5));
+        review.failed = *survey;
+        review.tried = std::chrono::steady_clock::now();
+        review.pause = std::clamp(review.pause * 2, shortest_pause, longest_pause);
+        review.wait = std::min<milliseconds>(std::max(review.wait, parts_.options.switch_back) * 2,
+                                             std::chrono::minutes(5));
         review.quiet = {};
         log_error("volume-not-switched", done.error(), {{"volume", v.name}});
     }

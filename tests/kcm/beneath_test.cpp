@@ -122,7 +122,6 @@ TEST_CASE("every leg that can is keyed, and the other one is fenced", "[beneath]
         CHECK(b.in_state(1, DEK_RANGE_FENCED) == wanted);
         CHECK(b.handles(1).empty());
     }
-    CHECK(*b.of(b.header).encrypting());
     CHECK(b.of(b.header).query());
 }
 
@@ -161,7 +160,6 @@ TEST_CASE("who is above encrypts: nothing is keyed, and ciphertext passes", "[be
         CHECK(b.handles(leg).empty());
         CHECK_FALSE(b.held(leg));
     }
-    CHECK_FALSE(*b.of(b.header).encrypting());
     REQUIRE(b.of(b.header).yield());
     REQUIRE(b.shim.engine(b.legs[1], 0));
     REQUIRE(b.of(b.header, false).encrypt(b.finder()));
@@ -257,6 +255,15 @@ TEST_CASE("what was moved in the clear is found and fenced", "[beneath]") {
     CHECK(b.in_state(1, DEK_RANGE_FENCED) == encrypted_device_map(b.header));
     CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
     CHECK(legs.strays()->empty());
+}
+
+TEST_CASE("a leg that is gone does not keep the others from being left", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    REQUIRE(b.shim.volume_remove(b.legs[0]));
+    REQUIRE(b.of(b.header).leave());
+    CHECK(b.handles(1).empty());
+    CHECK(b.shim.ranges(b.legs[1])->empty());
 }
 
 TEST_CASE("a leg that is gone is told of by name", "[beneath]") {
