@@ -29,7 +29,7 @@ static int ioc_version(void *arg)
 	v->max_ranges = DEK_MAX_MAP_RANGES;
 	v->life = dek_life();
 	strscpy(v->build, "dm-dek 1.0.0", sizeof(v->build));
-	strscpy(v->engine_name, dek_engine_driver(), sizeof(v->engine_name));
+	strscpy(v->engine_name, dek_engine_driver(v->engines), sizeof(v->engine_name));
 	return 0;
 }
 
@@ -135,7 +135,7 @@ static int ioc_engine(void *arg)
 	o = dek_object_lock(e->uuid);
 	if (IS_ERR(o))
 		return PTR_ERR(o);
-	if (e->engine & ~(dek_engine_best(o) | dek_engine_kind()))
+	if (e->engine & ~(dek_engine_best(o) | dek_engine_kind() | DEK_ENGINE_CPU))
 		ret = -EOPNOTSUPP;
 	else
 		ret = dek_endpoint_set_engine(o->core, e->engine);
@@ -153,7 +153,7 @@ static void describe(struct dek_object *o, struct dek_list_entry *e)
 	dek_endpoint_describe(o->core, e);
 	dek_command_unlock(o);
 	e->logical_block = o->logical_block;
-	e->engines = e->engine ? dek_engine_best(o) | dek_engine_kind() : 0;
+	e->engines = e->engine & DEK_ENGINE_CPU ? DEK_ENGINE_CPU : e->engine ? dek_engine_best(o) | dek_engine_kind() : 0;
 	dm_copy_name_and_uuid(o->md, e->name, NULL);
 	snprintf(e->device, sizeof(e->device), "/dev/block/%u:%u", MAJOR(o->device), MINOR(o->device));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The cipher: xts(aes) of the kernel's crypto API, one transform for each association.
+ * The cipher: xts(aes) of the kernel's crypto API, one transform for each association. With an accelerator there are two
+ * ciphers: an endpoint whose accelerator fails can be told to use the CPU (DEK_IOC_ENGINE).
  *
  * CRYPTO_ALG_ASYNC is not masked: the AES-NI driver is an asynchronous wrapper, and masking it would select
  * a slow generic one without a word.
@@ -17,12 +18,18 @@ module_param(accel, charp, 0444);
 MODULE_PARM_DESC(accel, "crypto API name of an accelerator's XTS-AES, to be used instead of the CPU's");
 
 static struct workqueue_struct *free_queue;
-static struct crypto_skcipher *probe; /* keeps the driver, and tells its name and request size */
-static bool passed; /* the known answers */
 
-static const char *cipher_name(void)
+struct cipher {
+	const char *name;
+	struct crypto_skcipher *probe; /* keeps the driver, and tells its name and request size */
+	bool passed; /* the known answers */
+};
+
+static struct cipher cpu = {.name = "xts(aes)"}, accelerator;
+
+static struct cipher *cipher_of(u32 engine)
 {
-	return accel ? accel : "xts(aes)";
+	return accel && engine != DEK_ENGINE_CPU ? &accelerator : &cpu;
 }
 
 u32 dek_engine_kind(void)
@@ -50,12 +57,18 @@ struct dek_inline_key *dek_engine_inline(const struct dek_association *a)
 
 unsigned int dek_engine_request_size(void)
 {
-	return sizeof(struct skcipher_request) + crypto_skcipher_reqsize(probe);
+	unsigned int size = crypto_skcipher_reqsize(cpu.probe);
+
+	if (accel)
+		size = max(size, crypto_skcipher_reqsize(accelerator.probe));
+	return sizeof(struct skcipher_request) + size;
 }
 
-const char *dek_engine_driver(void)
+const char *dek_engine_driver(u32 engine)
 {
-	return dek_rehearsal() ? "rehearsal" : crypto_skcipher_driver_name(probe);
+	if (dek_rehearsal() && engine != DEK_ENGINE_CPU)
+		return "rehearsal";
+	return crypto_skcipher_driver_name(cipher_of(engine)->probe);
 }
 
 static void free_key(struct work_struct *work)
@@ -78,6 +91,7 @@ static enum dek_status set_up(const struct dek_object *o, const struct dek_assoc
 
 static enum dek_status key_set(void *shim, struct dek_association *a)
 {
+	const u32 engine = dek_endpoint_engine(((struct dek_object *)shim)->core);
 	struct dek_key *key = kzalloc(sizeof(*key), GFP_KERNEL);
 	enum dek_status status;
 	int ret;
@@ -85,13 +99,13 @@ static enum dek_status key_set(void *shim, struct dek_association *a)
 	if (!key)
 		return DEK_NO_MEMORY;
 	INIT_WORK(&key->free, free_key);
-	key->tfm = crypto_alloc_skcipher(cipher_name(), 0, 0);
+	key->tfm = crypto_alloc_skcipher(cipher_of(engine)->name, 0, 0);
 	if (IS_ERR(key->tfm)) {
 		ret = PTR_ERR(key->tfm);
 		kfree(key);
 		return ret == -ENOMEM ? DEK_NO_MEMORY : DEK_INVALID_HW_STATE;
 	}
-	if (crypto_skcipher_reqsize(key->tfm) > crypto_skcipher_reqsize(probe)) {
+	if (crypto_skcipher_reqsize(key->tfm) > dek_engine_request_size() - sizeof(struct skcipher_request)) {
 		free_key(&key->free);
 		return DEK_INVALID_HW_STATE;
 	}
@@ -100,7 +114,9 @@ static enum dek_status key_set(void *shim, struct dek_association *a)
 		free_key(&key->free);
 		return status;
 	}
-	dek_rehearsal_key(1);
+	key->rehearsed = engine != DEK_ENGINE_CPU;
+	if (key->rehearsed)
+		dek_rehearsal_key(1);
 	a->engine = key;
 	return DEK_OK;
 }
@@ -111,18 +127,20 @@ static void key_drop(void *shim, struct dek_association *a)
 
 	if (!key)
 		return;
-	dek_rehearsal_key(-1);
+	if (key->rehearsed)
+		dek_rehearsal_key(-1);
 	queue_work(free_queue, &key->free);
 }
 
 static enum dek_status ready(void *shim, const struct dek_geometry *geometry)
 {
 	struct dek_object *o = shim;
+	const u32 engine = dek_endpoint_engine(o->core);
 	enum dek_status status;
 
-	if (!passed)
+	if (!cipher_of(engine)->passed)
 		return DEK_INVALID_HW_STATE;
-	status = dek_rehearsal_ready();
+	status = engine == DEK_ENGINE_CPU ? DEK_OK : dek_rehearsal_ready();
 	return status == DEK_OK ? dek_inline_ready(inline_in_use(o), geometry) : status;
 }
 
@@ -222,8 +240,9 @@ static bool answers_unit(struct trial *t)
 	return !memcmp(t->in, t->out, UNIT_SIZE);
 }
 
-static int known_answers(void)
+static int known_answers(struct cipher *c)
 {
+	struct crypto_skcipher *probe = c->probe;
 	struct trial *t = kzalloc(sizeof(*t), GFP_KERNEL);
 	int ret;
 
@@ -232,13 +251,30 @@ static int known_answers(void)
 	t->request = skcipher_request_alloc(probe, GFP_KERNEL);
 	ret = t->request ? crypto_skcipher_setkey(probe, answer.key, sizeof(answer.key)) : -ENOMEM;
 	if (!ret)
-		passed = answers(t, answer.plain, answer.cipher, true) && answers(t, answer.cipher, answer.plain, false);
-	if (!ret && passed)
+		c->passed = answers(t, answer.plain, answer.cipher, true) && answers(t, answer.cipher, answer.plain, false);
+	if (!ret && c->passed)
 		ret = crypto_skcipher_setkey(probe, unit_key, sizeof(unit_key));
-	if (!ret && passed)
-		passed = answers_unit(t);
+	if (!ret && c->passed)
+		c->passed = answers_unit(t);
 	skcipher_request_free(t->request);
 	kfree(t);
+	return ret;
+}
+
+static int cipher_open(struct cipher *c)
+{
+	struct crypto_skcipher *probe = crypto_alloc_skcipher(c->name, 0, 0);
+	int ret;
+
+	if (IS_ERR(probe)) {
+		pr_err("dek: no cipher %s: %ld\n", c->name, PTR_ERR(probe));
+		return PTR_ERR(probe);
+	}
+	c->probe = probe;
+	ret = known_answers(c);
+	if (!ret && !c->passed)
+		pr_err("dek: %s fails its known answers; endpoints answer Invalid HW State\n",
+		       crypto_skcipher_driver_name(probe));
 	return ret;
 }
 
@@ -251,14 +287,10 @@ int dek_engine_init(void)
 		return -ENOMEM;
 	crypto_has_alg("gcm(aes)", 0, 0); /* for wrapped keys: a module that is loaded under a command might wait for it */
 	request_module("crypto-aes"); /* the CPU's own; xts(aes) alone finds the generic one */
-	probe = crypto_alloc_skcipher(cipher_name(), 0, 0);
-	if (IS_ERR(probe)) {
-		ret = PTR_ERR(probe);
-		pr_err("dek: no cipher %s: %d\n", cipher_name(), ret);
-		destroy_workqueue(free_queue);
-		return ret;
-	}
-	ret = known_answers();
+	accelerator.name = accel;
+	ret = cipher_open(&cpu);
+	if (!ret && accel)
+		ret = cipher_open(&accelerator);
 	if (ret) {
 		dek_engine_exit();
 		return ret;
@@ -267,13 +299,12 @@ int dek_engine_init(void)
 		pr_alert("dek: built for benchmarks: NOTHING IS ENCRYPTED\n");
 		add_taint(TAINT_CRAP, LOCKDEP_STILL_OK);
 	}
-	if (!passed)
-		pr_err("dek: %s fails its known answers; endpoints answer Invalid HW State\n", dek_engine_driver());
 	return 0;
 }
 
 void dek_engine_exit(void)
 {
 	destroy_workqueue(free_queue);
-	crypto_free_skcipher(probe);
+	crypto_free_skcipher(accelerator.probe); /* NULL is fine */
+	crypto_free_skcipher(cpu.probe);
 }

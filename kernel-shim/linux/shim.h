@@ -385,21 +385,27 @@ int dek_crypt_units(struct dek_io *io, struct bio *bio, bool may_sleep);
 extern const struct dek_engine_ops dek_engine_ops;
 int dek_engine_init(void);
 void dek_engine_exit(void);
-const char *dek_engine_driver(void);
+const char *dek_engine_driver(u32 engine);
 u32 dek_engine_kind(void); /* DEK_ENGINE_* */
 u32 dek_engine_best(const struct dek_object *o); /* the one an endpoint uses unless it is told otherwise */
-unsigned int dek_engine_request_size(void); /* of a cipher request with its context */
+unsigned int dek_engine_request_size(void); /* of a cipher request with its context, whichever engine's */
 
 /* A prepared key: association->engine. */
 struct dek_key {
 	struct crypto_skcipher *tfm;
 	struct dek_inline_key *in_line; /* or NULL */
+	bool rehearsed; /* fails where a failure is rehearsed (rehearsal.c) */
 	struct work_struct free; /* the last holder may be in softirq; a transform is freed where one may sleep */
 };
 
 static inline struct crypto_skcipher *dek_engine_cipher(const struct dek_association *a)
 {
 	return ((struct dek_key *)a->engine)->tfm;
+}
+
+static inline bool dek_engine_rehearsed(const struct dek_association *a)
+{
+	return ((struct dek_key *)a->engine)->rehearsed;
 }
 
 /* ---- the outside (control.c, events.c, kek.c) ---- */

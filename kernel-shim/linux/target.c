@@ -232,7 +232,7 @@ static void status_info(struct dek_object *o, char *result, unsigned int maxlen)
 	dek_endpoint_describe(o->core, &entry);
 	dek_command_unlock(o);
 	DMEMIT("%016llx %llu %llu %u %u %s", entry.endpoint_id, entry.map_generation, entry.ranges, entry.associations,
-	       entry.tokens, entry.engine ? dek_engine_driver() : "none");
+	       entry.tokens, entry.engine ? dek_engine_driver(entry.engine) : "none");
 }
 
 static void dek_status(struct dm_target *ti, status_type_t type, unsigned int status_flags, char *result,

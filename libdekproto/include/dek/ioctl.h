@@ -135,8 +135,8 @@ struct dek_ioc_fence {
 };
 
 /* ---- DEK_IOC_ENGINE: which engine encrypts here, or none. ----
- * `engine`: one of DEK_ENGINE_* that DEK_IOC_LIST or DEK_IOC_VERSION shows (EOPNOTSUPP if this endpoint cannot have it;
- * EINVAL if it is several), or 0: off. An endpoint that is off is a fence only: map, quiesce, yield and I/O are
+ * `engine`: one of DEK_ENGINE_* that DEK_IOC_LIST or DEK_IOC_VERSION shows, or DEK_ENGINE_CPU, which every endpoint has
+ * (EOPNOTSUPP if this one cannot have it; EINVAL if it is several), or 0: off. An endpoint that is off is a fence only: map, quiesce, yield and I/O are
  * as ever, Query, Associate and Update are answered Not Capable. EBUSY: another than now, and an association is held.
  */
 struct dek_ioc_engine {

@@ -227,12 +227,14 @@ TEST_CASE_METHOD(Fixture, "a key keeps its engine") {
 TEST_CASE_METHOD(Fixture, "only an engine that is there can be turned on") {
     const auto has = v.listed().engines;
     REQUIRE(v.engine(0) == 0);
-    for (const std::uint32_t e :
-         {DEK_ENGINE_INLINE, DEK_ENGINE_ACCEL, DEK_ENGINE_CPU, 8u, 1u << 31})
+    for (const std::uint32_t e : {DEK_ENGINE_INLINE, DEK_ENGINE_ACCEL, 8u, 1u << 31})
         if (!(has & e))
             CHECK(v.engine(e) == EOPNOTSUPP);
     CHECK(v.engine(DEK_ENGINE_CPU | DEK_ENGINE_ACCEL) == EINVAL);
     CHECK(v.listed().engine == 0);
+    CHECK(v.engine(DEK_ENGINE_CPU) == 0); // every endpoint can
+    CHECK(v.listed().engine == DEK_ENGINE_CPU);
+    CHECK(v.listed().engines == DEK_ENGINE_CPU);
     auto e = v.argument<dek_ioc_engine>();
     e.uuid[0] ^= 0xff;
     CHECK(v.caller().call(DEK_IOC_ENGINE, e) == ENOENT);

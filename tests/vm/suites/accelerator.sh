@@ -23,6 +23,13 @@ check "fio verifies with what does not fit in the queue" fio --name=b --filename
     --verify_fatal=1
 dmsetup create c --table "$(crypt_table 65536 "$key1" 0 /dev/ram0 0 4096 unit)"
 check "it is what dm-crypt reads" cmp /dev/mapper/v /dev/mapper/c
+dmsetup remove v
+dek v 1 65536 /dev/ram0 0 4096
+e 1 map 1 0+65536
+check "an endpoint can use the CPU instead" e 1 engine cpu
+e 1 associate "$key1" 4096 unit 0 0 0+65536 >/dev/null
+check "and says so" sh -c "dmsetup status v | grep -q ' xts-aes-[a-z0-9-]*$'"
+check "with the same ciphertext" cmp /dev/mapper/v /dev/mapper/c
 dmsetup remove c
 dmsetup remove v
 check "the module goes" rmmod dm_dek

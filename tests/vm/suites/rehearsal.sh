@@ -142,6 +142,26 @@ check "and the write, at once" [ $? != 0 -a $((${EPOCHREALTIME/./} - start)) -lt
 knob failure 0
 handle=$(e 2 associate "$key1" 4096 unit 0 0 0+$length)
 
+hold_two 4
+check "while it is broken" waits $writer
+token=$(e 2 quiesce 0+$length)
+check "they wait at a hold" waits $writer
+e 2 disassociate "$handle"
+check "the CPU takes the place of what is broken" e 2 engine cpu
+check "nor is there room in what is broken" knob capacity 1
+handle=$(e 2 associate "$key1" 4096 unit 0 0 0+$length)
+check "there are no errors of the device's" kill -0 $reader $writer
+e 2 release "$token"
+check "the read ends" wait $reader
+check "and the write" wait $writer
+check "what is written there is right" take skip=4
+e 2 disassociate "$handle"
+knob capacity 0
+knob failure 0
+check "the accelerator again" e 2 engine accel
+handle=$(e 2 associate "$key1" 4096 unit 0 0 0+$length)
+check "reads what the CPU has written" take skip=4
+
 patience 2
 knob failure 1
 check "patience over: a write fails" seconds 2 4 give v 5
