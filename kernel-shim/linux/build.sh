@@ -11,7 +11,7 @@ for part in linux:kernel-shim/linux core:kernel-shim/core proto:libdekproto/src;
     rm -f "$out/${part%%:*}"/*.[ch]
     cp -pu "$top/${part#*:}"/*.[ch] "$out/${part%%:*}/" 2>/dev/null || true
 done
-rm -rf "$out/include" && cp -r "$top/libdekproto/include" "$out/include"
+rm -rf "$out/include" && cp -rp "$top/libdekproto/include" "$out/include"
 cp "$top/kernel-shim/linux/Kbuild" "$out/Kbuild"
 # BTF of a module needs pahole and the kernel's own; nothing here uses it.
 exec make -s -C "$headers" M="$out" CONFIG_DEBUG_INFO_BTF_MODULES= "$@" modules

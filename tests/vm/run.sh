@@ -3,7 +3,8 @@
 # The kernel shim's suites, each in a virtual machine of its own:
 #   run.sh [-b BUILD-FOLDER] [-q] [-d FOLDER] [-s SUITE]... [KERNEL]...    kernels 6.1 and 6.12, all of FOLDER unless named
 # FOLDER: `suites`, or `layers` (endpoints beneath other devices, live switches).
-# Kernels run side by side, each its suites one by one. -q: what says `# once: yes` runs on the last kernel only.
+# Kernels run side by side, each its suites one by one. -q: what says `# once: yes` runs on the last kernel only,
+# `# once: 6.1` on that one.
 # (and `debug`, which debug.sh runs with settings of its own: VM_SECONDS, VM_MEMORY, VM_ARGS for the kernel)
 # Prints `ok NAME` and `FAILED NAME` lines; fails when there is one of the latter. VM_KERNELS names the folder of
 # prepared kernels (build/vm).
@@ -25,7 +26,7 @@ versions=("$@")
 [ ${#versions[@]} -gt 0 ] || versions=(6.1 6.12)
 if [ ${#suites[@]} = 0 ]; then
     for suite in "$here/$folder"/*.sh; do suites+=("$(basename "$suite" .sh)"); done
-    if [ "$folder" = suites ]; then suites+=(udev try-kernel); fi
+    if [ "$folder" = suites ]; then suites+=(udev try-kernel quickstart); fi
 fi
 kernels=${VM_KERNELS:-$top/build/vm}
 work=$(mktemp -d)
@@ -44,7 +45,7 @@ for program in vm_fuzz vm_replay; do
 done
 
 # A suite says in comments what it needs beside that: `# base: stack` (for those in layers/ it is `layers`), `# memory: 128M`, `# disk: 512M` (as /dev/vda),
-# `# seconds: 900`, `# once: yes` (long, and little in it depends on the kernel's version).
+# `# seconds: 900`, `# once: yes` (long, and little in it depends on the kernel's version) or `# once: 6.1` (the same, on that one).
 setting() { # SUITE NAME DEFAULT
     local value
     value=$(sed -n "s/^# $2: //p" "$(script_of "$1")")
@@ -117,6 +118,7 @@ run_script() { # VERSION NAME
     local version=$1 kernel=$kernels/$1 start=$SECONDS rc log="$work/$1-$2.log"
     case $2 in
     udev) "$here/udev.sh" "$kernel" "$build" "$kernel/dm-dek/dm-dek.ko" ;;
+    quickstart) "$here/quickstart.sh" "$kernel" "$build" ;;
     try-kernel)
         VM_KERNELS=$kernels "$top/utils/try-kernel.sh" -k "$version" -b "$build" --run "set -e
             dekctl protect /dev/ram0 --name trial; dekctl protect disk.img --name image --encrypt 0-8191
@@ -131,6 +133,13 @@ run_script() { # VERSION NAME
     result "$version $2 ($((SECONDS - start)) s)" $rc
 }
 
+is_left_out() { # VERSION SUITE
+    local once=yes
+    [ -n "$quick" ] || return 1
+    if [ -e "$(script_of "$2")" ]; then once=$(setting "$2" once ''); elif [ "$2" != quickstart ]; then return 1; fi
+    [ -n "$once" ] && [ "$1" != "${once/yes/${versions[-1]}}" ]
+}
+
 run_version() { # VERSION
     local version=$1 suite rc
     prepare "$version"
@@ -138,10 +147,12 @@ run_version() { # VERSION
     result "$version builds without a warning" $rc
     [ $rc = 0 ] || return
     for suite in "${suites[@]}"; do
-        if [ ! -e "$(script_of "$suite")" ]; then
-            run_script "$version" "$suite"
-        elif [ -z "$quick" ] || [ "$version" = "${versions[-1]}" ] || [ -z "$(setting "$suite" once '')" ]; then
+        if is_left_out "$version" "$suite"; then
+            continue
+        elif [ -e "$(script_of "$suite")" ]; then
             run_suite "$version" "$suite"
+        else
+            run_script "$version" "$suite"
         fi
     done
     [ "$failures" = 0 ]
