@@ -19,6 +19,7 @@ check "keys" make_keys
 # The volume's device: 96 MiB, recorded on /dev/ram2.
 size=196608
 dmsetup create disk --table "0 $size linear /dev/ram0 0"
+to() { d switch v --to "$1" && by v "$1"; }
 serves() { timeout 20 dd if=/dev/dek/v of=/dev/null bs=4k count=1 iflag=direct; }
 table_agrees() { # status says what the table shows
     if [ "$(who v)" = software ]; then [ "$(crypt_lines dek-v)" = 1 ]; else dmsetup table dek-v | grep -q ' dek '; fi
