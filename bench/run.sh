@@ -18,7 +18,7 @@ trap 'rm -f "$out"' EXIT
 for group in "$@"; do
     case $group in
     cipher) "$build/bench/bench_cipher" ;;
-    lookup) GLIBC_TUNABLES=glibc.malloc.hugetlb=1 "$build/bench/bench_lookup" ;; # as dek-shimd starts its worker
+    lookup) MIMALLOC_LARGE_OS_PAGES=1 "$build/bench/bench_lookup" ;; # as dek-shimd starts its worker
     volume) bench/volume.py "$build" ;;
     kernel) bench/kernel.sh "$build" ;;
     switch) bench/switch.sh "$build" ;;

@@ -392,13 +392,14 @@ def many_volumes_come_and_go():
     """Memory is for the most volumes at a time, not for all there ever were."""
     with Shimd() as shimd:
         image, sizes = shimd.image("m.img", 4 * MIB), []
-        for _ in range(3):
-            for _ in range(20):
+        for _ in range(6):
+            for _ in range(50):
                 shimd.control.create(UUID, "m", image, SECTORS)
                 shimd.control.remove(UUID)
             with open(f"/proc/{shimd.worker()}/statm") as statm:
                 sizes.append(int(statm.read().split()[1]) * 4096)
-        assert sizes[2] - sizes[0] < MIB, f"resident bytes after 20, 40, 60 volumes: {sizes}"
+        # The heap takes its memory by 2 MiB, and some threads theirs late.
+        assert sizes[5] - sizes[2] < MIB, f"resident bytes after 50, 100, ... 300 volumes: {sizes}"
         shimd.stop()
 
 

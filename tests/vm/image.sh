@@ -4,7 +4,7 @@
 # is the same. dekstack is not in it: udev.sh lays it over.
 set -euo pipefail
 out=${1:?usage: image.sh OUT.squashfs}
-packages=systemd-sysv,udev,dbus,lvm2,dmsetup,e2fsprogs,kmod,util-linux,libaio1,libargon2-1,libsqlite3-0,libkeyutils1,libnl-genl-3-200,libssl3
+packages=systemd-sysv,udev,dbus,lvm2,dmsetup,e2fsprogs,kmod,util-linux,libaio1,libargon2-1,libsqlite3-0,libkeyutils1,libmimalloc2.0,libnl-genl-3-200,libssl3
 exec 9>"$out.lock"
 flock 9 # another kernel's tests may be at it
 [ "$(cat "$out.packages" 2>/dev/null)" = "$packages" ] && [ -e "$out" ] && exit 0
