@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -152,6 +153,7 @@ class Controller {
     // serve.cpp
     layers::TopTarget top_target(const Volume& volume, const LunMap& map);
     Result<std::shared_ptr<const Survey>> look(const Volume& volume);
+    void discount_loans(layers::Stack& stack);
     // Obstacle: why a target on top has failed, if it has.
     std::shared_ptr<const Survey> judge(const Volume& volume, layers::Stack stack,
                                         const std::string& top_obstacle = {});
@@ -171,6 +173,9 @@ class Controller {
         std::chrono::steady_clock::time_point tried{};
         std::chrono::milliseconds pause{0};
     };
+    std::vector<std::pair<VolumePtr, KeyRing>> rings_of_others(const Volume& volume,
+                                                               const std::set<std::string>& legs);
+    void settle_engines();
     Result<void> take_over(Volume& volume, std::shared_ptr<const Survey> survey);
     Result<void> check_strays(Volume& volume, Beneath& legs);
     Result<void> refresh_legs(Volume& volume, std::shared_ptr<const Survey> survey,
@@ -234,6 +239,7 @@ class Controller {
     Records records_;
     Legs legs_;
     std::map<Uuid, Review> reviews_;
+    std::set<std::string> lent_; // legs, by UUID, that have another engine than their own
 };
 
 } // namespace dek::kcm

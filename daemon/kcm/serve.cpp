@@ -95,10 +95,28 @@ layers::TopTarget Controller::top_target(const Volume& v, const LunMap& map) {
     return top;
 }
 
+// An engine that was lent makes nobody fit: whoever is keyed there leaves, and then the endpoint
+// goes by its own again.
+void Controller::discount_loans(layers::Stack& stack) {
+    const auto by_cpu = [](const layers::Device& device) {
+        return device.kind == layers::Kind::endpoint && device.endpoint.ready == DEK_OK &&
+               device.endpoint.engines == DEK_ENGINE_CPU;
+    };
+    if (std::none_of(stack.devices.begin(), stack.devices.end(), by_cpu))
+        return;
+    const auto version = parts_.shims.of("kernel").shim->version();
+    const bool better = version && (version->engines & DEK_ENGINE_ACCEL);
+    for (auto& device : stack.devices)
+        if (by_cpu(device) && (better || lent_.contains(device.uuid)))
+            device.endpoint.ready = DEK_INVALID_HW_STATE;
+}
+
 Result<std::shared_ptr<const Survey>> Controller::look(const Volume& v) {
     auto stack = discover(v.device, *site(v).shim);
     if (!stack)
         return tl::unexpected(stack.error());
+    if (v.shim == "kernel")
+        discount_loans(*stack);
     return judge(v, std::move(*stack));
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Live switching: another layer takes the encrypting over, under I/O.
 #include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <set>
 #include <thread>
@@ -8,6 +9,7 @@
 #include "base/log.h"
 #include "kcm/beneath.h"
 #include "kcm/controller.h"
+#include "kcm/engine_loan.h"
 #include "kcm/kernel_table.h"
 #include "kcm/kernel_volume.h"
 #include "kcm/live_stack.h"
@@ -21,6 +23,8 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds shortest_pause{1000}; // between two tries of what failed
 constexpr milliseconds longest_pause{30000};
+constexpr milliseconds first_patience{
+    5000}; // with what is under way, before the way is opened anew
 
 Result<std::uint64_t> block_size_of(const std::string& number) {
     std::ifstream in("/sys/dev/block/" + number + "/queue/logical_block_size");
@@ -67,7 +71,8 @@ std::string named(Encryptor who) {
 class Controller::Switch {
   public:
     Switch(Controller& controller, Volume& volume, std::shared_ptr<const Survey> survey)
-        : c_(controller), v_(volume), next_(volume), shim_(*controller.site(volume).shim) {
+        : c_(controller), v_(volume), next_(volume), shim_(*controller.site(volume).shim),
+          loans_(shim_) {
         next_.survey = std::move(survey);
         next_.encryptor = next_.survey->decision.who;
     }
@@ -128,16 +133,24 @@ class Controller::Switch {
     // The endpoint of the old table, if it had one, goes with it.
     Result<void> move_table() { return dm_resume(info_.name, false, Freeze::no); }
 
+    // An engine may fail at any moment until I/O stands still.
+    Result<void> stand_still() {
+        auto stands = open_way();
+        if (!stands || v_.encryptor != Encryptor::endpoints)
+            return stands ? dm_suspend(info_.name, Freeze::no) : stands;
+        stands = dm_suspend(info_.name, Freeze::no, first_patience);
+        if (stands || stands.error().code != Errc::timeout)
+            return stands;
+        stands = open_way();
+        return stands ? dm_suspend(info_.name, Freeze::no) : stands;
+    }
+
     Result<void> move_with_legs() {
-        if (!info_.suspended) {
-            auto stands = open_way();
-            if (stands)
-                stands = dm_suspend(info_.name, Freeze::no);
-            if (!stands) {
-                close_way();
+        if (!info_.suspended)
+            if (auto stands = stand_still(); !stands) {
+                loans_.give_back();
                 return stands;
             }
-        }
         info_.suspended = true;
         auto done = check_mirrors();
         if (done)
@@ -146,7 +159,7 @@ class Controller::Switch {
             done = dm_resume(info_.name, false, Freeze::no);
         if (done) {
             info_.suspended = false;
-            close_way();
+            loans_.give_back();
             return done;
         }
         return go_back(std::move(done.error()));
@@ -165,29 +178,79 @@ class Controller::Switch {
         return {};
     }
 
-    // What a multipath queues because none of its paths can encrypt would keep the volume from
-    // being suspended for ever. So the engine of a leg that only fences is turned on until it is
-    // through: the ciphertext is the same.
+    // What waits for an engine that fails, or for one that is not there as with a multipath that
+    // queues, would keep the volume from being suspended. The CPU encrypts there until it is: the
+    // ciphertext is the same. Others who lie on such a leg get their keys again, too.
     Result<void> open_way() {
         if (v_.encryptor != Encryptor::endpoints)
             return {};
-        const auto way = lend_engines();
-        if (lent_.empty())
+        auto survey = c_.look(v_);
+        if (!survey)
+            return tl::unexpected(survey.error());
+        const auto legs = legs_to_open((*survey)->stack);
+        if (legs.empty())
             return check_way();
-        auto stack = discover(v_.device, shim_);
+        auto rings = c_.rings_of_others(v_, legs);
+        for (const auto& text : legs)
+            if (const auto leg = volume::uuid_of(text))
+                if (auto r = loans_.lend(*leg); !r)
+                    return fail(r.error().code, "endpoint " + text + ": " + r.error().reason);
+        auto done = key_anew(v_, ring_);
+        for (const auto& [other, ring] : rings)
+            if (auto r = key_anew(*other, ring); !r)
+                log_error("range-stays-fenced", r.error(), {{"volume", other->name}});
+        if (done)
+            done = reinstate_paths();
+        return done ? check_way() : done;
+    }
+
+    // What was lent is seen as it is here, and not as what it would be by itself.
+    Result<void> key_anew(const Volume& v, const KeyRing& ring) {
+        auto stack = discover(v.device, shim_);
         if (!stack)
             return tl::unexpected(stack.error());
         for (auto& device : stack->devices)
             for (auto& leg : device.legs)
-                if (lent_.contains(stack->devices[leg.device].uuid))
+                if (loans_.has(stack->devices[leg.device].uuid))
                     leg.state = layers::PathState::active;
-        if (auto r = Beneath(shim_, v_.header, c_.judge(v_, std::move(*stack))).encrypt(keys()); !r)
-            return r;
-        for (const auto& [map, path] : way)
-            if (auto r = dm_message(map, 0, "reinstate_path " + path); !r)
-                return r;
-        std::this_thread::sleep_for(milliseconds(500)); // a dead one fails at once
-        return check_way();
+        return Beneath(shim_, v.header, c_.judge(v, std::move(*stack)))
+            .encrypt([&](const volume::HeaderKey& key) -> Result<Secret> {
+                return ring.at(key.id).clone();
+            });
+    }
+
+    // A path whose engine failed was failed with it, and may be at any moment of this.
+    Result<void> reinstate_paths() {
+        for (int tries = 0; tries < 3; tries++) {
+            const auto stack = discover(v_.device, shim_);
+            const auto done =
+                stack ? reinstate_paths(*stack) : Result<bool>(tl::unexpected(stack.error()));
+            if (!done)
+                return tl::unexpected(done.error());
+            if (!*done)
+                return {};
+            std::this_thread::sleep_for(milliseconds(500)); // a dead one fails at once
+        }
+        return {};
+    }
+
+    // True: there was one.
+    Result<bool> reinstate_paths(const layers::Stack& stack) {
+        bool any = false;
+        for (const auto& device : stack.devices)
+            for (const auto& leg : device.legs) {
+                if (device.kind != layers::Kind::multipath || leg.may_carry_io() ||
+                    !loans_.has(stack[leg.device].uuid))
+                    continue;
+                const auto node = dm_find_name(dm_name_of(stack[leg.device]));
+                if (!node || !*node)
+                    continue;
+                any = true;
+                if (auto r = dm_message(dm_name_of(device), 0, "reinstate_path " + (*node)->number);
+                    !r)
+                    return tl::unexpected(r.error());
+            }
+        return any;
     }
 
     // A multipath without a path holds its I/O, or has failed it, and a mirror waits for each of
@@ -222,46 +285,29 @@ class Controller::Switch {
                             [](const auto& leg) { return leg.may_carry_io(); });
     }
 
-    bool lend_engine(const layers::Device& leg) {
-        const auto uuid = volume::uuid_of(leg.uuid);
-        if (leg.kind != layers::Kind::fence || !uuid || !shim_.engine(*uuid, DEK_ENGINE_CPU))
-            return false;
-        lent_.insert(leg.uuid);
-        return true;
-    }
-
     bool holds(const layers::Device& leg) {
         const auto uuid = volume::uuid_of(leg.uuid);
         const auto stats = uuid ? shim_.stats(*uuid) : tl::unexpected(uuid.error());
         return stats && stats->waiting > 0;
     }
 
-    // Of every multipath that is cut off: its name, and the number of the path.
-    std::vector<std::pair<std::string, std::string>> lend_engines() {
-        std::vector<std::pair<std::string, std::string>> way;
-        const auto& stack = next_.survey->stack;
+    // Endpoints whose engine fails; of a multipath that is cut off and of a mirror that waits those
+    // that only fence.
+    std::set<std::string> legs_to_open(const layers::Stack& stack) {
+        std::set<std::string> legs;
         for (const auto& device : stack.devices) {
+            if (device.kind == layers::Kind::endpoint &&
+                device.endpoint.ready == DEK_INVALID_HW_STATE)
+                legs.insert(device.uuid);
             for (const auto& leg : device.legs) {
                 const auto& path = stack[leg.device];
-                if (is_cut_off(device)) {
-                    const auto node = dm_find_name(dm_name_of(path));
-                    if (node && *node && lend_engine(path))
-                        way.emplace_back(dm_name_of(device), (*node)->number);
-                } else if (device.kind == layers::Kind::mirror && holds(path)) {
-                    lend_engine(path);
-                }
+                if (path.kind == layers::Kind::fence &&
+                    (is_cut_off(device) || (device.kind == layers::Kind::mirror && holds(path))))
+                    legs.insert(path.uuid);
             }
         }
-        return way;
-    }
-
-    // Once nothing is keyed there any more.
-    void close_way() {
-        for (const auto& text : lent_)
-            if (const auto uuid = volume::uuid_of(text))
-                if (auto r = shim_.engine(*uuid, 0); !r)
-                    log_error("engine-stays-on", r.error(), {{"endpoint", text}});
-        lent_.clear();
+        legs.erase("");
+        return legs;
     }
 
     Result<void> to_legs(Encryptor who, Beneath legs) {
@@ -311,8 +357,28 @@ class Controller::Switch {
     Shim& shim_;
     KeyRing ring_;
     DmInfo info_;
-    std::set<std::string> lent_; // endpoints, as text, whose engine was turned on for a while
+    EngineLoans loans_;
 };
+
+// Of volumes that are encrypted on one of these legs, too. Without its keys a volume stays fenced.
+std::vector<std::pair<VolumePtr, Controller::KeyRing>>
+Controller::rings_of_others(const Volume& v, const std::set<std::string>& legs) {
+    std::vector<std::pair<VolumePtr, KeyRing>> all;
+    for (const auto& other : parts_.registry->all()) {
+        if (other->header.uuid == v.header.uuid || !other->verified || !other->survey ||
+            other->encryptor != Encryptor::endpoints)
+            continue;
+        const auto& survey = *other->survey;
+        if (std::none_of(survey.decision.maps.begin(), survey.decision.maps.end(),
+                         [&](const auto& m) { return legs.contains(survey.stack[m.device].uuid); }))
+            continue;
+        if (auto ring = keys_of(other->header))
+            all.emplace_back(other, std::move(*ring));
+        else
+            log_error("range-stays-fenced", ring.error(), {{"volume", other->name}});
+    }
+    return all;
+}
 
 // A target on top whose engine fails, as those beneath may have, leaves the work to dm-crypt.
 Result<void> Controller::take_over(Volume& v, std::shared_ptr<const Survey> survey) {
@@ -320,9 +386,13 @@ Result<void> Controller::take_over(Volume& v, std::shared_ptr<const Survey> surv
         return fail(Errc::refused, "data of volume " + v.name +
                                        " lies in the clear beneath it; "
                                        "docs/layers.md says what to do");
+    const auto state = std::exchange(v.state, VolumeState::up); // after a restart it is not yet
     auto done = Switch(*this, v, survey).run();
+    const bool stands_still = v.state != VolumeState::up;
+    if (!stands_still)
+        v.state = state;
     if (done || survey->decision.who != Encryptor::top || v.encryptor == Encryptor::software ||
-        v.state != VolumeState::up)
+        stands_still)
         return done;
     auto next = judge(v, survey->stack, done.error().reason);
     return next->decision.who == Encryptor::software ? Switch(*this, v, std::move(next)).run()
@@ -488,7 +558,29 @@ bool Controller::review() {
     for (const auto& volume : parts_.registry->all())
         if (volume->shim == "kernel" && volume->state == VolumeState::up && volume->verified)
             waiting = review_volume(volume) || waiting;
+    settle_engines();
     return waiting;
+}
+
+// Engines that were lent, by this process or one that was killed, go back when nothing is keyed
+// there any more.
+void Controller::settle_engines() {
+    lent_.clear();
+    const auto legs = legs_.all();
+    const auto endpoints = legs.empty() ? Result<std::vector<dek_list_entry>>()
+                                        : parts_.shims.of("kernel").shim->list();
+    if (!endpoints)
+        return;
+    for (const auto& leg : legs)
+        for (const auto& endpoint : *endpoints) {
+            if (std::memcmp(endpoint.uuid, leg.uuid.data(), leg.uuid.size()) != 0)
+                continue;
+            const auto lent = settle_engine(*parts_.shims.of("kernel").shim, leg, endpoint);
+            if (!lent)
+                log_error("engine-not-put-back", lent.error(), {{"endpoint", leg.name}});
+            else if (*lent)
+                lent_.insert(volume::uuid_text(leg.uuid));
+        }
 }
 
 } // namespace dek::kcm

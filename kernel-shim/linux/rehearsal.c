@@ -12,7 +12,7 @@
 
 #include "rehearsal.h"
 
-DEFINE_STATIC_KEY_FALSE(dek_rehearsed_failure);
+bool dek_rehearsed_failure;
 
 static bool rehearsal;
 module_param(rehearsal, bool, 0444);
@@ -84,10 +84,7 @@ static int failure_set(const char *text, const struct kernel_param *kp)
 
 	if (ret)
 		return ret;
-	if (value)
-		static_branch_enable(&dek_rehearsed_failure);
-	else
-		static_branch_disable(&dek_rehearsed_failure);
+	WRITE_ONCE(dek_rehearsed_failure, value);
 	return 0;
 }
 

@@ -3,18 +3,16 @@
 #ifndef DEK_REHEARSAL_H
 #define DEK_REHEARSAL_H
 
-#include <linux/jump_label.h>
-
 #include "shim.h"
 
-DECLARE_STATIC_KEY_FALSE(dek_rehearsed_failure);
+extern bool dek_rehearsed_failure;
 
 /* The mode is on. */
 bool dek_rehearsal(void);
-/* Broken: the cipher fails. Costs a no-op where it is not. */
+/* Broken: the cipher fails. */
 static inline bool dek_rehearsal_fails(void)
 {
-	return static_branch_unlikely(&dek_rehearsed_failure);
+	return unlikely(READ_ONCE(dek_rehearsed_failure));
 }
 
 /* One key more (1) or fewer (-1) is set. From any context. */

@@ -8,6 +8,7 @@
 #include "kcm/beneath.h"
 #include "kcm/cover.h"
 #include "kcm/device_lbas.h"
+#include "kcm/engine_loan.h"
 #include "kcm/hold.h"
 
 using namespace dek;
@@ -255,6 +256,46 @@ TEST_CASE("what was moved in the clear is found and fenced", "[beneath]") {
     CHECK(b.in_state(1, DEK_RANGE_FENCED) == encrypted_device_map(b.header));
     CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
     CHECK(legs.strays()->empty());
+}
+
+TEST_CASE("an engine is lent and goes back when nothing is keyed there", "[beneath]") {
+    Bench b;
+    const auto& leg = b.legs[0];
+    const auto entry = [&] { return **b.shim.find(leg); };
+    Leg configured;
+    configured.uuid = leg;
+    configured.engine = false;
+    REQUIRE(b.shim.engine(leg, 0));
+    {
+        EngineLoans loans(b.shim);
+        REQUIRE(loans.lend(leg));
+        CHECK(loans.has(volume::uuid_text(leg)));
+        CHECK(entry().engine == DEK_ENGINE_CPU);
+        loans.give_back();
+        CHECK(entry().engine == 0);
+        REQUIRE(loans.lend(leg));
+        REQUIRE(b.of(b.header).encrypt(b.finder()));
+        loans.give_back();
+        CHECK(entry().engine == DEK_ENGINE_CPU); // a key is there
+    }
+    CHECK(*settle_engine(b.shim, configured, entry()));
+    REQUIRE(b.of(b.header).yield());
+    CHECK_FALSE(*settle_engine(b.shim, configured, entry()));
+    CHECK(entry().engine == 0);
+}
+
+TEST_CASE("a fence answers otherwise only when nothing is fenced", "[beneath]") {
+    Bench b;
+    Leg configured;
+    configured.uuid = b.legs[0];
+    const auto entry = [&] { return **b.shim.find(configured.uuid); };
+    REQUIRE(b.shim.fence(configured.uuid, DEK_FENCE_HOLD));
+    REQUIRE(b.of(b.header).fence_strays()); // fenced, without a key
+    CHECK_FALSE(*settle_engine(b.shim, configured, entry()));
+    CHECK(entry().fence == DEK_FENCE_HOLD);
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    CHECK_FALSE(*settle_engine(b.shim, configured, entry()));
+    CHECK(entry().fence == DEK_FENCE_EIO);
 }
 
 TEST_CASE("a leg that is gone does not keep the others from being left", "[beneath]") {

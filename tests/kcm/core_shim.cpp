@@ -267,8 +267,15 @@ int CoreShim::call(unsigned long request, void* argument) {
         const int error = dek_endpoint_yield(ep, y->token, y->first, y->count, change.get());
         return settle(ep, error, *change, nullptr);
     }
-    case DEK_IOC_ENGINE:
-        return -dek_endpoint_set_engine(ep, static_cast<dek_ioc_engine*>(argument)->engine);
+    case DEK_IOC_ENGINE: {
+        const auto engine = static_cast<dek_ioc_engine*>(argument)->engine;
+        return engine & ~DEK_ENGINE_CPU ? EOPNOTSUPP : -dek_endpoint_set_engine(ep, engine);
+    }
+    case DEK_IOC_FENCE: {
+        const auto fence = static_cast<dek_fence>(static_cast<dek_ioc_fence*>(argument)->fence);
+        const int error = dek_endpoint_set_fence(ep, fence, change.get());
+        return settle(ep, error, *change, nullptr);
+    }
     case DEK_IOC_RELEASE: {
         const auto token = static_cast<dek_ioc_release*>(argument)->token;
         const int error = dek_endpoint_release(ep, token, change.get());

@@ -158,21 +158,25 @@ TEST_CASE("the layers are a tree, each with its part in it", "[topology]") {
         REQUIRE(j);
         CHECK((*j)["encryptor"] == "endpoint");
         CHECK(says((*j)["encryptor_why"], "/dev/sdc is no dek leg"));
-        CHECK(says((*j)["in_the_way"][0], "/dev/sdc"));
+        CHECK(says((*j)["in_the_way"][1], "/dev/sdc"));
         const auto path = row_of(*j, "/dev/sdc");
         CHECK((path["role"] == "in-the-way" && path["path"] == "standby" && path["depth"] == 4));
         CHECK((path["engine"].is_null() && says(path["why"], "passes as it is")));
         const auto idle = row_of(*j, "/dev/mapper/dekleg-a");
         CHECK((idle["role"] == "idle" && idle["engine"] == "cpu" && !idle["encrypts"]));
         const auto failed = row_of(*j, "/dev/sdd");
-        CHECK((failed["path"] == "failed" && failed["role"].is_null()));
-        CHECK(says(failed["why"], "until it is reinstated"));
+        CHECK((failed["path"] == "failed" && failed["role"] == "in-the-way"));
+        CHECK(says(failed["why"], "take it out of the map"));
     }
     SECTION("legs encrypt") {
+        gone.kind = Kind::fence;
         t.v.survey = survey({t.keyed(), t.unkeyed(), gone, mp}, t.v);
         const auto j = topology_json(t.v, fuse(t.b), "/dev/dek");
         REQUIRE(j);
         CHECK((*j)["in_the_way"].empty());
+        const auto failed = row_of(*j, "/dev/sdd");
+        CHECK((failed["path"] == "failed" && failed["role"].is_null()));
+        CHECK(says(failed["why"], "until it is reinstated"));
         CHECK(row_of(*j, "/dev/mapper/dekleg-a")["encrypts"] == true);
         CHECK(row_of(*j, "/dev/mapper/mp")["role"] == "passes-on");
     }

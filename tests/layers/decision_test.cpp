@@ -106,11 +106,18 @@ TEST_CASE("the account names every device on the way and what stood in it", "[la
     CHECK(d.why.find("device c is no dek leg") != std::string::npos);
     stack.devices[3].legs[2].state = PathState::failed;
     d = ask(stack, Policy::prefer);
+    CHECK(d.who == Encryptor::software);
+    CHECK(role_of(d, 2) == Role::in_the_way);
+    CHECK(d.why.find("device c has failed, and would carry plaintext when it comes back; take it "
+                     "out of the map") != std::string::npos);
+    stack.devices[3].legs[2].device = 1; // a path of ours
+    d = ask(stack, Policy::prefer);
     CHECK(d.who == Encryptor::endpoints);
     CHECK(role_of(d, 0) == Role::encrypts);
     CHECK(role_of(d, 3) == Role::passes_on);
     CHECK(d.account.front().device == 3);
     CHECK(d.maps.size() == 2); // the fence's, too
+    stack.devices[3].legs[2].device = 2;
     stack.devices[3].legs[2].state = PathState::standby;
     CHECK(ask(stack, Policy::prefer).who == Encryptor::software);
     for (auto& leg : stack.devices[3].legs)

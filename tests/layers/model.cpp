@@ -95,7 +95,7 @@ Capability capable(const Stack& stack, std::size_t device, const Spots& spots, s
     if (one_is_enough(d))
         for (std::size_t leg = 0; leg < d.legs.size(); leg++) {
             const Spots there = below(d, leg, spots);
-            if (usable_leg(d, leg) && !fenced(stack, d.legs[leg].device, there))
+            if (!fenced(stack, d.legs[leg].device, there))
                 all.capable = false;
         }
     all.capable = all.capable && stripes < 2;
@@ -109,7 +109,7 @@ bool fenced(const Stack& stack, std::size_t device, const Spots& spots) {
     if (d.leaf())
         return d.kind != Kind::opaque;
     for (std::size_t leg = 0; leg < d.legs.size(); leg++)
-        if (usable_leg(d, leg) && !fenced(stack, d.legs[leg].device, below(d, leg, spots)))
+        if (!fenced(stack, d.legs[leg].device, below(d, leg, spots)))
             return false;
     return true;
 }

@@ -35,7 +35,7 @@ struct Capability {
 Capability capable(const Stack& stack, std::size_t device, const Spots& spots, std::uint64_t unit,
                    unsigned stripes = 0);
 
-// Would nothing pass unencrypted by any way that may carry I/O?
+// Would nothing pass unencrypted by any way, one that has failed and may come back among them?
 bool fenced(const Stack& stack, std::size_t device, const Spots& spots);
 
 // Is there somebody at all who answers a handshake?

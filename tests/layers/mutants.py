@@ -38,8 +38,9 @@ FAULTS = [
      "number_at(g, logical_origin, Wide(first) - device)"),
     ("partial-row-lost", "placement.cpp", "before = part_of(map, 0, origin); !before.empty()",
      "before = part_of(map, 0, origin); false"),
-    ("failed-path-is-fenced", "placement.cpp", "        if (!d.legs[i].may_carry_io())\n            continue;\n"
-     "        if (const auto found = find_unfenced", "        if (const auto found = find_unfenced"),
+    ("failed-path-is-fenced", "placement.cpp", "if (paths == Paths::in_use && !d.legs[i].may_carry_io())", "if (false)"),
+    ("failed-plain-path-is-forgotten", "decision.cpp", "open = open || leaf != SIZE_MAX;", ""),
+    ("failed-plain-path-below", "decision.cpp", "Paths::failed_too)", "Paths::in_use)"),
     ("opaque-is-a-fence", "placement.cpp", "    if (d.leaf())\n        return device;",
      "    if (d.leaf())\n        return SIZE_MAX;"),
     ("query-first-leg-decides", "layer.cpp", "        refused = worse(refused, status);\n        affirmed",

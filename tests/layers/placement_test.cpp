@@ -87,4 +87,5 @@ TEST_CASE("a path without fence is found wherever it lies", "[layers]") {
     CHECK(find_unfenced(stack, 3, map_of({{0, 51}})) == 1);
     stack.devices[3].legs[0].state = PathState::failed;
     CHECK(find_unfenced(stack, 3, map_of({{0, 51}})) == SIZE_MAX);
+    CHECK(find_unfenced(stack, 3, map_of({{0, 51}}), Paths::failed_too) == 1);
 }

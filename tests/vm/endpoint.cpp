@@ -233,10 +233,12 @@ void do_list(const Arguments&) {
     for (unsigned i = 0; i < list.count; i++) {
         const dek_list_entry& e = list.entry[i];
         if (std::equal(uuid.begin(), uuid.end(), e.uuid)) {
-            std::printf("%s %s %llu+%llu unit %u block %u associations %u ranges %llu\n", e.name,
-                        e.device, static_cast<unsigned long long>(e.first),
+            std::printf("%s %s %llu+%llu unit %u block %u associations %u ranges %llu engine %u "
+                        "fence %u\n",
+                        e.name, e.device, static_cast<unsigned long long>(e.first),
                         static_cast<unsigned long long>(e.count), e.data_unit, e.logical_block,
-                        e.associations, static_cast<unsigned long long>(e.ranges));
+                        e.associations, static_cast<unsigned long long>(e.ranges), e.engine,
+                        e.fence);
             return;
         }
     }

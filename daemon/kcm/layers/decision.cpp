@@ -100,12 +100,18 @@ class Survey {
         bool open = false; // to unencrypted I/O
         std::vector<Cover> fenced;
         for (std::size_t i = 0; i < d.legs.size(); i++) {
-            if (!d.legs[i].may_carry_io())
+            const auto leaf = unfenced(device, i, pieces);
+            if (!d.legs[i].may_carry_io()) {
+                if (leaf != SIZE_MAX)
+                    all.add(in_the_way(leaf, "has failed, and would carry plaintext when it comes "
+                                             "back; take it out of the map"));
+                open = open || leaf != SIZE_MAX;
                 continue;
+            }
             Cover leg = cover_leg(device, i, pieces);
             if (leg.covered) {
                 steering.legs.push_back(i);
-            } else if (!unfenced(device, i, pieces)) {
+            } else if (leaf == SIZE_MAX) {
                 fenced.push_back(std::move(leg));
                 continue;
             } else {
@@ -140,11 +146,19 @@ class Survey {
         return all;
     }
 
-    bool unfenced(std::size_t device, std::size_t leg, const std::vector<Piece>& pieces) const {
-        return std::any_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
-            return piece.leg == leg &&
-                   find_unfenced(stack_, stack_[device].legs[leg].device, piece.map) != SIZE_MAX;
-        });
+    // The leaf without a fence; SIZE_MAX: none. A path that has failed comes back without anybody
+    // here being asked.
+    std::size_t unfenced(std::size_t device, std::size_t leg,
+                         const std::vector<Piece>& pieces) const {
+        for (const auto& piece : pieces) {
+            const auto leaf = piece.leg == leg
+                                  ? find_unfenced(stack_, stack_[device].legs[leg].device,
+                                                  piece.map, Paths::failed_too)
+                                  : SIZE_MAX;
+            if (leaf != SIZE_MAX)
+                return leaf;
+        }
+        return SIZE_MAX;
     }
 
     const Stack& stack_;

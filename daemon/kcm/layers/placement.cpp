@@ -213,7 +213,7 @@ std::vector<LunMap> project(const Stack& stack, const LunMap& map) {
     return maps;
 }
 
-std::size_t find_unfenced(const Stack& stack, std::size_t device, const LunMap& map) {
+std::size_t find_unfenced(const Stack& stack, std::size_t device, const LunMap& map, Paths paths) {
     const Device& d = stack[device];
     if (map.empty() || d.kind == Kind::endpoint || d.kind == Kind::fence)
         return SIZE_MAX;
@@ -221,9 +221,10 @@ std::size_t find_unfenced(const Stack& stack, std::size_t device, const LunMap& 
         return device;
     const auto maps = spread(d, map);
     for (std::size_t i = 0; i < d.legs.size(); i++) {
-        if (!d.legs[i].may_carry_io())
+        if (paths == Paths::in_use && !d.legs[i].may_carry_io())
             continue;
-        if (const auto found = find_unfenced(stack, d.legs[i].device, maps[i]); found != SIZE_MAX)
+        if (const auto found = find_unfenced(stack, d.legs[i].device, maps[i], paths);
+            found != SIZE_MAX)
             return found;
     }
     return SIZE_MAX;

@@ -39,7 +39,9 @@ std::vector<LunMap> spread(const Device& layer, const LunMap& map);
 std::vector<LunMap> project(const Stack& stack, const LunMap& map);
 
 // The first leaf without a fence through which I/O to the map may go, beneath or at `device`;
-// SIZE_MAX: there is none.
-std::size_t find_unfenced(const Stack& stack, std::size_t device, const LunMap& map);
+// SIZE_MAX: there is none. Failed: also through paths that carry none until they are reinstated.
+enum class Paths { in_use, failed_too };
+std::size_t find_unfenced(const Stack& stack, std::size_t device, const LunMap& map,
+                          Paths paths = Paths::in_use);
 
 } // namespace dek::kcm::layers

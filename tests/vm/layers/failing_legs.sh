@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# seconds: 1200
+# memory: 3G
+# The engine of endpoints beneath others fails under load: what waits there goes on by the CPU, dm-crypt takes over within
+# seconds, and repaired, the endpoints have it back. Stripes and a concatenation on the same legs, mirrors, a multipath.
+# Nobody above sees an error. Every write to each leg is recorded and judged.
+# shellcheck source=tests/vm/guest.sh
+. /t/guest.sh
+# shellcheck source=tests/vm/stack.sh
+. /t/stack.sh
+# shellcheck source=tests/vm/recorded.sh
+. /t/recorded.sh
+cd /tmp || exit
+disks 6 384
+for module in dm-raid raid1 dm-mirror dm-multipath dm-round-robin; do modprobe $module; done
+load rehearsal=1
+knob() { echo "$2" >/sys/module/dm_dek/parameters/rehearse_"$1"; }
+check "kcmd" start_stack --shim kernel --switch-back 2
+check "keys" make_keys
+
+length=98304
+dmsetup create disk-a --table "0 $length linear /dev/ram0 0"
+dmsetup create disk-b --table "0 $length linear /dev/ram2 0"
+a=/dev/mapper/dekleg-a b=/dev/mapper/dekleg-b
+legs() { # [ARGUMENTS...]
+    record rec-a /dev/mapper/disk-a /dev/ram3 && record rec-b /dev/mapper/disk-b /dev/ram5 &&
+        d endpoint create /dev/mapper/rec-a --name a "$@" && d endpoint create /dev/mapper/rec-b --name b "$@"
+}
+no_legs() { d endpoint remove a && d endpoint remove b && unrecord rec-a rec-b; }
+clean() {
+    for disk in a b; do dd if=/dev/zero of=/dev/mapper/disk-$disk bs=1M oflag=direct 2>/dev/null; done
+    rm -f load.state w.state
+}
+scan() { # LEG LOG-RAM ARGUMENTS...
+    check "$1: what was written is right" vm_scan "/dev/ram$2" --key k64 --text "in the clear" "${@:3}"
+    sed -n 's/^vm_scan/    vm_scan/p' check.log
+}
+within() { # SECONDS COMMAND...
+    local start=$SECONDS
+    while [ $((SECONDS - start)) -lt "$1" ]; do
+        "${@:2}" >/dev/null 2>&1 && return
+        sleep 0.2
+    done
+    "${@:2}"
+}
+
+own() { # LEG [FENCE]: it goes by its own engine and fence again
+    vm_endpoint "$(dmsetup table "dekleg-$1" | cut -d' ' -f4)" list >/tmp/own && grep -q "engine 2 fence ${2:-0}" /tmp/own || { cat /tmp/own; false; }
+}
+
+# ---- two volumes on the same two legs: a filesystem on stripes, a concatenation
+
+begin_w() {
+    vm_load /dev/dek/w --state w.state --fsync 32 --pause 4000 --most 32 --seed 9 >w.log 2>&1 &
+    w_load=$!
+}
+end_w() {
+    kill -TERM $w_load
+    wait $w_load || { cat w.log; false; }
+}
+both() { by v "$1" && by w "$1"; }
+both_loaded() { loaded && kill -0 $w_load || { cat w.log; false; }; }
+fails_once() { # NAME: and is repaired
+    knob failure 1
+    check "$1: dm-crypt takes over" within 10 both software
+    check "$1: status says why" shows 'Invalid HW State' d status v
+    sleep 1
+    check "$1: the loads go on" both_loaded
+    check "$1: nobody goes back to what is broken" refused d switch v --to endpoint
+    check "$1: the legs are as they were" within 5 eval 'own a && own b'
+    knob failure 0
+    check "$1: the endpoints have it back" eventually both endpoints
+    sleep 1
+    check "$1: and it goes on" both_loaded
+}
+check "legs" legs
+check "stripes" dmsetup create s1 --table "0 $length striped 2 128 $a 0 $b 0"
+check "a concatenation" dmsetup create s2 --table "0 40960 linear $a 53248
+40960 40960 linear $b 53248"
+check "protect v" d protect /dev/mapper/s1 --name v --key k64
+check "protect w" d protect /dev/mapper/s2 --name w --key k64
+check "the legs encrypt" both endpoints
+mkfs.ext4 -q /dev/dek/v
+mount /dev/dek/v /v
+put_files
+begin_load /v/load --size 16384 --fsync 32 --pause 4000 --most 32
+begin_w
+sleep 1
+fails_once "first"
+fails_once "second"
+
+knob failure 1
+d switch v --to software >check.log 2>&1 # at the same time
+check "while it is switched by hand: both move" within 15 both software
+knob failure 0
+d switch v --to auto >/dev/null
+check "and back" eventually both endpoints
+check "the loads go on" both_loaded
+
+sleep 1
+check "v: nothing was lost, and no error seen" end_load
+check "w: nothing was lost, and no error seen" end_w
+load_did
+sed -n 's/^writes=/    writes=/p' w.log
+check "the files are as they were" bash -c 'echo 3 >/proc/sys/vm/drop_caches; cd /v && sha256sum -c /tmp/sums'
+umount /v
+check "fsck" e2fsck -fn /dev/dek/v
+d detach v
+d detach w
+check "w attaches again" d attach /dev/mapper/s2
+check "w is all there" vm_load verify /dev/dek/w --state w.state
+d detach w
+dmsetup remove s1
+dmsetup remove s2
+check "the legs go" no_legs
+scan a 3 --map "1024-49151@0/128/2/0" --map 55296-94207@0 --allow any
+scan b 5 --map "1024-49151@0/128/2/1" --map 53248-94207@38912 --allow any
+clean
+
+# ---- mirrors, whose legs hold
+mirror() { # NAME TABLE
+    check "$1: legs" legs --fence hold
+    check "$1: the mirror" dmsetup create s1 --table "$2"
+    check "$1: protect" d protect /dev/mapper/s1 --name v --key k64
+    check "$1: the legs encrypt" by v endpoints
+    begin_load /dev/dek/v --fsync 32 --pause 4000 --most 32
+    sleep 1
+    for round in 1 2; do
+        knob failure 1
+        if [ $round = 2 ]; then
+            sleep 0.3
+            kill_kcmd
+            start_kcmd --switch-back 2
+            answers
+        fi
+        check "$1, $round: dm-crypt takes over" within 15 by v software
+        check "$1, $round: the load goes on" loaded
+        check "$1, $round: nothing is ejected" refused eval "dmsetup status s1 | grep -E '[AD]*[DF][AD]* '"
+        knob failure 0
+        check "$1, $round: the legs have it back" eventually by v endpoints
+        check "$1, $round: the legs are as they were" within 5 eval 'own a 2 && own b 2'
+    done
+    sleep 1
+    check "$1: nothing was lost, and no error seen" end_load
+    load_did
+    check "$1: all of it is there" vm_load verify /dev/dek/v --state load.state
+    d detach v
+    dmsetup remove s1
+    check "$1: the legs go" no_legs
+    scan "$1: a" 3 --map 2048-65535@0 --least 200
+    scan "$1: b" 5 --map 2048-65535@0 --least 200
+    clean
+}
+mirror mirror "0 65536 mirror core 2 1024 nosync 2 $a 0 $b 0"
+mirror raid1 "0 65536 raid raid1 2 0 nosync 2 - $a - $b"
+
+# ---- two paths to one disk, each with an endpoint that fails
+record rec-a /dev/mapper/disk-a /dev/ram3
+record rec-b /dev/mapper/disk-a /dev/ram5
+check "paths" eval 'd endpoint create /dev/mapper/rec-a --name a --fence transport && d endpoint create /dev/mapper/rec-b --name b --fence transport'
+check "a multipath" dmsetup create s1 --table "0 $length multipath 3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 2 1 $a 1 $b 1"
+check "paths: protect" d protect /dev/mapper/s1 --name v --key k64
+check "paths: the legs encrypt" by v endpoints
+begin_load /dev/dek/v --fsync 32 --pause 4000 --most 32
+sleep 1
+knob failure 1
+check "paths: dm-crypt takes over" within 20 by v software
+sleep 1
+check "paths: the load goes on" loaded
+knob failure 0
+check "paths: repaired, they have it back" eventually by v endpoints
+check "paths: they are as they were" within 5 eval 'own a 1 && own b 1'
+sleep 1
+check "paths: nothing was lost, and no error seen" end_load
+load_did
+check "paths: all of it is there" vm_load verify /dev/dek/v --state load.state
+d detach v
+dmsetup remove s1
+check "paths: the legs go" no_legs
+scan "path a" 3 --map 2048-$((length - 1))@0 --least 1
+scan "path b" 5 --map 2048-$((length - 1))@0 --least 1
+
+kill_kcmd
+umount /disk
+dmsetup remove disk-a
+dmsetup remove disk-b
+check "the module goes when kcmd has" rmmod dm_dek
+finish
