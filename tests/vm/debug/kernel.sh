@@ -23,7 +23,7 @@ unpack() {
     (cd "$out/package" && apt-get download -q "$package=$version" >/dev/null 2>&1 && dpkg-deb -x ./*.deb .)
     # capitals: the build needs Documentation/Kconfig and Makefile, and nothing else of it
     tar -xf "$out/package/usr/src/$package.tar.xz" -C "$out/src" --strip-components=1 \
-        --exclude='*/Documentation/[a-z]*' --exclude='*/tools/testing/*' --exclude='*/sound/*/*'
+        --exclude='*/Documentation/[a-z]*' --exclude='*/tools/testing/*' --exclude='*/sound/*.[ch]'
     rm -rf "$out/package"
     patch -s -d "$out/src" -p1 <"$here/kernel.patch"
     echo "$version" >"$out/src/.debian"
