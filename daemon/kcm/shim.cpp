@@ -275,6 +275,12 @@ Result<void> Shim::yield(const Uuid& uuid, std::uint64_t token, dek_range range)
     return call(DEK_IOC_YIELD, &argument, "yielding a range");
 }
 
+Result<void> Shim::fence(const Uuid& uuid, std::uint32_t answer) {
+    auto argument = addressed<dek_ioc_fence>(uuid);
+    argument.fence = answer;
+    return call(DEK_IOC_FENCE, &argument, "saying what a fence answers");
+}
+
 Result<void> Shim::engine(const Uuid& uuid, std::uint32_t engine) {
     auto argument = addressed<dek_ioc_engine>(uuid);
     argument.engine = engine;
