@@ -19,7 +19,7 @@ using std::chrono::milliseconds;
 // What LVM makes is a linear device first, and a moment later a leg of a mirror or the store of a
 // snapshot. So a new device is opened only when it has stayed what it is; what LVM wipes at its
 // beginning comes first. (A snapshot's store has but its magic number there.)
-constexpr milliseconds newborn{1000}, young{3000};
+constexpr milliseconds newborn{2000}, young{6000};
 constexpr std::uint64_t wiped = 8;
 // A volume whose mirror copies takes the new leg up meanwhile, if it can.
 constexpr milliseconds copy_patience{10000};
@@ -147,8 +147,11 @@ Guard::Claims Guard::claims(const Volume* coming) {
     for (const auto& v : registry_->all())
         if (v->shim == "kernel" && !(coming && coming->header.uuid == v->header.uuid))
             claim(*v, all);
-    if (coming)
-        claim(*coming, all);
+    if (coming) {
+        Volume known = *coming; // as whoever brings it has verified
+        known.verified = true;
+        claim(known, all);
+    }
     return all;
 }
 
