@@ -251,7 +251,7 @@ class Controller::Switch {
                     const auto node = dm_find_name(dm_name_of(path));
                     if (node && *node && lend_engine(path))
                         way.emplace_back(dm_name_of(device), (*node)->number);
-                } else if (device.kind == layers::Kind::mirror && holds(path)) {
+                } else if (device.kind != layers::Kind::multipath && holds(path)) {
                     lend_engine(path);
                 }
             }
