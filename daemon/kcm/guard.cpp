@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "kcm/cover.h"
 #include "kcm/live_stack.h"
+#include "kcm/negotiate.h"
 #include "kcm/pv_label.h"
 
 namespace dek::kcm {
@@ -87,6 +88,29 @@ Result<std::vector<std::uint8_t>> first_sectors(const std::string& leg) {
     if (n < static_cast<ssize_t>(pv_label_bytes))
         return n < 0 ? fail_errno(errno, path) : fail(Errc::io, path + " ends early");
     return std::vector<std::uint8_t>(block, block + pv_label_bytes);
+}
+
+// What a killed controller had keyed, and a volume has no more: it would encrypt for somebody else.
+Result<void> drop_strangers(Shim& shim, const Uuid& leg, const LunMap& claimed) {
+    const auto ranges = shim.ranges(leg);
+    if (!ranges)
+        return tl::unexpected(ranges.error());
+    std::set<std::uint64_t> strangers, known;
+    for (const auto& r : *ranges)
+        if (r.state == DEK_RANGE_KEYED)
+            (claimed.intersect(one(r.first, r.count)).empty() ? strangers : known)
+                .insert(r.association);
+    for (const auto handle : strangers) {
+        if (known.contains(handle))
+            continue;
+        auto talk = Negotiation::begin(shim, leg);
+        if (!talk)
+            return tl::unexpected(talk.error());
+        if (auto r = talk->disassociate(handle); !r)
+            return tl::unexpected(r.error());
+        log(Level::warning, "stale-key-dropped", {{"endpoint", volume::uuid_text(leg)}});
+    }
+    return {};
 }
 
 bool is_path(const std::string& number, const std::vector<layers::Mapped>& devices) {
@@ -249,6 +273,11 @@ bool Guard::gives_up(const Guarded& g, const LunMap& held, const layers::LegUse&
 
 Result<void> Guard::set(const Guarded& g, const layers::LegUse& use, const LunMap& claimed,
                         const LunMap& admitted) {
+    if (!g.area.empty() && !g.keyed.subtract(claimed).empty()) {
+        if (auto r = drop_strangers(*shim_, g.leg.uuid, claimed); !r)
+            return r;
+        wait(next_look);
+    }
     const auto theirs = claimed.unite(g.keyed);
     const auto held = g.area.subtract(opened(g, use, admitted)).subtract(theirs).merged();
     const bool fails = gives_up(g, held, use);

@@ -200,6 +200,17 @@ Result<void> Controller::leave_lost_legs(const Volume& v,
     const auto stays_fenced = [&](const Uuid& leg) {
         return v.encryptor == layers::Encryptor::endpoints && guard_.stands(leg);
     };
+    // Whoever was copying when the old survey was made may have come to an end since, and reads
+    // nothing in the clear where a guard stands.
+    const bool copying = std::any_of(v.survey->stack.devices.begin(), v.survey->stack.devices.end(),
+                                     [](const auto& device) { return device.copying; });
+    const bool fenced =
+        std::all_of(gone->decision.maps.begin(), gone->decision.maps.end(), [&](const auto& m) {
+            const auto uuid = volume::uuid_of(old->stack[m.device].uuid);
+            return uuid && stays_fenced(*uuid);
+        });
+    for (auto& device : gone->stack.devices)
+        device.copying = device.copying && copying && !fenced;
     auto left = Beneath(*site(v).shim, v.header, gone).leave(stays_fenced);
     if (left || left.error().code == Errc::not_found)
         return {};
