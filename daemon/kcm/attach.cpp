@@ -330,6 +330,8 @@ Result<Volume> Controller::examine(const AttachRequest& request, const Device& d
 }
 
 Result<VolumePtr> Controller::attach(const AttachRequest& request) {
+    if (auto r = guard_.admit(request.device); !r)
+        return tl::unexpected(r.error());
     auto device = open_device(request.device, Access::write);
     if (!device && (device.error().code == Errc::permission || device.error().code == Errc::io)) {
         device = open_device(request.device, Access::read); // a write-protected disk

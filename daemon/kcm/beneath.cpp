@@ -176,7 +176,7 @@ Result<void> Beneath::yield() {
     return {};
 }
 
-Result<void> Beneath::leave() {
+Result<void> Beneath::leave(const std::function<bool(const Uuid& leg)>& stays_fenced) {
     auto known = legs_there();
     if (!known)
         return tl::unexpected(known.error());
@@ -187,9 +187,12 @@ Result<void> Beneath::leave() {
                 return fail(Errc::busy, title(device) + " is copying: legs keep their keys");
     if (auto r = fence_all(all); !r)
         return r;
-    for (const auto& leg : all)
+    for (const auto& leg : all) {
+        if (stays_fenced && stays_fenced(leg.uuid))
+            continue;
         if (auto r = uncover(*shim_, leg.uuid, leg.map); !r)
             return fail(r.error().code, leg.name + ": " + r.error().reason);
+    }
     return {};
 }
 

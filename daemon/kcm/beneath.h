@@ -26,9 +26,9 @@ class Beneath {
     // beneath that copy by themselves, stand still meanwhile. Errc::busy while a leg holds requests
     // from before: they may be plaintext.
     Result<void> yield();
-    // Nothing of it is keyed, fenced or yielded any more. What is keyed beneath a mirror that
-    // copies by itself stays: Errc::busy.
-    Result<void> leave();
+    // Nothing of it is keyed, fenced or yielded any more; on some legs it may stay fenced. What is
+    // keyed beneath a mirror that copies by itself stays: Errc::busy.
+    Result<void> leave(const std::function<bool(const Uuid& leg)>& stays_fenced = {});
     // LBAs of the volume on legs that let them pass in plain, though others encrypt: something has
     // moved them there, or copies them, without anybody having been asked. (Not those of a path
     // beside others that lead to the same.)

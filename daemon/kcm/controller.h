@@ -8,6 +8,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "kcm/device_use.h"
+#include "kcm/guard.h"
 #include "kcm/header_site.h"
 #include "kcm/key_service.h"
 #include "kcm/keystore_seat.h"
@@ -113,6 +114,8 @@ class Controller {
     const Shims& shims() const { return parts_.shims; }
     const ControllerParts& parts() const { return parts_; }
     Legs& legs() { return legs_; }
+    // When review() wants to be called though nothing has changed.
+    std::optional<std::chrono::milliseconds> next_look() const { return guard_.pause(); }
 
   private:
     struct Plan;
@@ -161,7 +164,8 @@ class Controller {
     Result<void> resize_lines(const Volume& volume, std::uint64_t lbas);
     KeyFinder key_finder();
     Result<KeyRing> keys_of(const volume::Header& header);
-    void leave_lost_legs(const Volume& volume, const std::shared_ptr<const Survey>& old);
+    Result<void> leave_lost_legs(const Volume& volume, const std::shared_ptr<const Survey>& old);
+    void keep_guard();
 
     // switch.cpp
     class Switch;
@@ -238,6 +242,7 @@ class Controller {
     ControllerParts parts_;
     Records records_;
     Legs legs_;
+    Guard guard_;
     std::map<Uuid, Review> reviews_;
     std::set<std::string> lent_; // legs, by UUID, that have another engine than their own
 };

@@ -60,6 +60,8 @@ Result<void> change(Shim& shim, const Uuid& leg, const LegMap& now, const LunMap
                          !now.yielded.subtract(yielded).empty();
     if (!new_map && !now.held && now.yielded == yielded)
         return {};
+    if (!now.held && now.yielded.empty() && yielded.empty())
+        return shim.map(leg, now.generation + 1, entries_of(now, encrypted));
     auto hold = Hold::whole(shim, leg);
     if (!hold)
         return tl::unexpected(hold.error());
@@ -95,6 +97,15 @@ Result<void> uncover(Shim& shim, const Uuid& leg, const LunMap& map) {
     if (!now)
         return tl::unexpected(now.error());
     return change(shim, leg, *now, now->encrypted.subtract(map), now->yielded.subtract(map));
+}
+
+Result<void> replace_cover(Shim& shim, const Uuid& leg, const LunMap& closed,
+                           const LunMap& opened) {
+    const auto now = read_map(shim, leg);
+    if (!now)
+        return tl::unexpected(now.error());
+    return change(shim, leg, *now, now->encrypted.subtract(opened).unite(closed).merged(),
+                  now->yielded.subtract(opened).subtract(closed));
 }
 
 } // namespace dek::kcm

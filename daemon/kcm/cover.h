@@ -15,5 +15,9 @@ Result<void> cover(Shim& shim, const Uuid& leg, const LunMap& map);
 Result<void> cover_yielded(Shim& shim, const Uuid& leg, const LunMap& map);
 // The map is plain again. Nothing of it may be keyed.
 Result<void> uncover(Shim& shim, const Uuid& leg, const LunMap& map);
+// `closed` is fenced where it is not keyed, `opened` is plain: at once. Nothing of `opened` may be
+// keyed.
+Result<void> replace_cover(Shim& shim, const Uuid& leg, const LunMap& closed,
+                           const LunMap& opened);
 
 } // namespace dek::kcm

@@ -24,6 +24,7 @@ Result<void> Controller::clear_away(const Volume& v) {
     leave_legs(v);
     records_.remove(v.name);
     parts_.registry->withdraw(v.name);
+    keep_guard();
     return {};
 }
 
@@ -127,6 +128,7 @@ Result<void> Controller::detach(const std::string& name, std::chrono::millisecon
     for (const auto& key : v.header.keys)
         if (parts_.registry->using_key(key.id).empty())
             parts_.keys->forget(key.id);
+    keep_guard();
     tell("volume-detached", v);
     return {};
 }
@@ -221,6 +223,8 @@ Result<void> Controller::destroy_keys(const std::vector<std::string>& ids, Erase
 }
 
 Result<Erased> Controller::erase(const EraseRequest& request) {
+    if (auto r = guard_.admit(request.device); !r)
+        return tl::unexpected(r.error());
     auto device = open_device(request.device, Access::write);
     if (!device)
         return tl::unexpected(device.error());

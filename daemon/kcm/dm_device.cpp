@@ -222,7 +222,7 @@ Result<std::vector<DmInfo>> dm_list() {
         return failed(task.get(), "asking device-mapper for its devices");
     std::vector<DmInfo> all;
     const dm_names* names = dm_task_get_names(task.get());
-    for (std::uint32_t next = names && names->dev ? 1 : 0; next; next = names->next) {
+    while (names && names->dev) {
         auto info = dm_find_number(names->dev);
         if (!info)
             return tl::unexpected(info.error());

@@ -69,6 +69,8 @@ Result<void> Controller::restore_into(const Device& device, const HeaderQuery& q
 
 Result<volume::Copy> Controller::header_restore(const std::string& path, const HeaderQuery& query,
                                                 const volume::Copy& backup, bool force) {
+    if (auto r = guard_.admit(path); !r)
+        return tl::unexpected(r.error());
     auto device = open_device(path, Access::write);
     if (!device)
         return tl::unexpected(device.error());

@@ -187,7 +187,8 @@ Result<json> topology(MethodContext& c, const Request& r) {
     const auto volume = c.registry->find(r.text("name"));
     if (!volume)
         return fail(Errc::not_found, "no volume named " + r.text("name") + " is attached");
-    return topology_json(*volume, *c.shims->of(volume->shim).shim, c.options->dev_dir);
+    return topology_json(*volume, *c.shims->of(volume->shim).shim, c.options->dev_dir,
+                         c.registry->guards());
 }
 
 Result<json> switch_to(MethodContext& c, const Request& r) {

@@ -221,6 +221,8 @@ Result<VolumePtr> Controller::make_volume(const ProtectRequest& request, Plan& p
 }
 
 Result<VolumePtr> Controller::protect(const ProtectRequest& request) {
+    if (auto r = guard_.admit(request.device); !r)
+        return tl::unexpected(r.error());
     auto plan = plan_protect(request);
     if (!plan)
         return tl::unexpected(plan.error());

@@ -164,6 +164,8 @@ Result<VolumePtr> Controller::resize(const std::string& name, std::optional<std:
                     "volume " + name + " is " +
                         (found->read_only ? "read-only" : state_name(found->state)));
     Volume v = *found;
+    if (auto r = guard_.admit(v.device); !r)
+        return tl::unexpected(r.error());
     auto device = open_device(v.device, Access::write);
     if (!device)
         return tl::unexpected(device.error());

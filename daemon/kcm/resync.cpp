@@ -396,6 +396,7 @@ bool Controller::resync() {
         std::erase_if(records, [&](const Record& r) { return r.shim != at.kind; });
         waiting = resync_site(at, std::move(records)) || waiting;
     }
+    keep_guard();
     return waiting;
 }
 

@@ -152,6 +152,9 @@ Result<void> Controller::put_in_service(Volume& v, const KeyFinder& keys, Undo& 
         v.survey = *survey;
         v.encryptor = v.survey->decision.who;
     }
+    if (v.encryptor == layers::Encryptor::endpoints)
+        if (auto r = guard_.keep(&v); !r)
+            return r;
     const auto beneath = std::make_shared<Beneath>(*at.shim, v.header, v.survey);
     // It points into the header of the caller's volume. What somebody has open goes on encrypting.
     undo.add([beneath, copy = v, backend = at.backend.get()] {
@@ -199,19 +202,43 @@ Result<Controller::KeyRing> Controller::keys_of(const volume::Header& header) {
     return ring;
 }
 
-// What has moved away: LBAs of legs that only the old survey gives to the volume.
-void Controller::leave_lost_legs(const Volume& v, const std::shared_ptr<const Survey>& old) {
+// What has moved away: LBAs of legs that only the old survey gives to the volume. As long as
+// endpoints encrypt it they stay fenced where a guard stands, which opens them when somebody else
+// uses them.
+Result<void> Controller::leave_lost_legs(const Volume& v,
+                                         const std::shared_ptr<const Survey>& old) {
     if (!old || !v.survey)
-        return;
+        return {};
     auto gone = std::make_shared<Survey>(*old);
     for (auto& m : gone->decision.maps)
         for (const auto& kept : v.survey->decision.maps)
             if (old->stack[m.device].uuid == v.survey->stack[kept.device].uuid)
                 m.map = m.map.subtract(kept.map);
     std::erase_if(gone->decision.maps, [](const auto& m) { return m.map.empty(); });
-    if (auto r = Beneath(*site(v).shim, v.header, gone).leave();
-        !r && r.error().code != Errc::not_found)
-        log_error("legs-not-left", r.error(), {{"volume", v.name}});
+    const auto stays_fenced = [&](const Uuid& leg) {
+        return v.encryptor == layers::Encryptor::endpoints && guard_.stands(leg);
+    };
+    // Whoever was copying when the old survey was made may have come to an end since, and reads
+    // nothing in the clear where a guard stands.
+    const bool copying = std::any_of(v.survey->stack.devices.begin(), v.survey->stack.devices.end(),
+                                     [](const auto& device) { return device.copying; });
+    const bool fenced =
+        std::all_of(gone->decision.maps.begin(), gone->decision.maps.end(), [&](const auto& m) {
+            const auto uuid = volume::uuid_of(old->stack[m.device].uuid);
+            return uuid && stays_fenced(*uuid);
+        });
+    for (auto& device : gone->stack.devices)
+        device.copying = device.copying && copying && !fenced;
+    auto left = Beneath(*site(v).shim, v.header, gone).leave(stays_fenced);
+    if (left || left.error().code == Errc::not_found)
+        return {};
+    log_error("legs-not-left", left.error(), {{"volume", v.name}});
+    return left;
+}
+
+void Controller::keep_guard() {
+    if (auto r = guard_.keep(); !r)
+        log_error("guard-not-kept", r.error());
 }
 
 } // namespace dek::kcm

@@ -103,15 +103,17 @@ struct Server::Impl {
     void announce(json event);
     void resync();
     void review();
-    void after_review(bool waiting);
+    void after_review(bool waiting, std::optional<std::chrono::milliseconds> look_after);
     void after_operation();
     void arm_expiry();
     void retry_later();
+    void look_later(std::chrono::milliseconds pause);
     void on_shim_event(const dek_event& event);
     ShimWatch::Callbacks watch_of(const char* kind);
     Result<void> open_bus();
     static int on_expiry(sd_event_source*, std::uint64_t, void* self);
     static int on_retry(sd_event_source*, std::uint64_t, void* self);
+    static int on_look(sd_event_source*, std::uint64_t, void* self);
 
     Options options;
     std::unique_ptr<sd_event, LoopUnref> loop{new_loop()};
@@ -125,6 +127,7 @@ struct Server::Impl {
     MethodContext inquiry_context{};
     sd_event_source* expiry = nullptr;
     sd_event_source* retry = nullptr;
+    sd_event_source* look = nullptr;
     std::uint64_t retry_after = retry_usec;
     std::atomic<bool> review_asked = false;
     std::unique_ptr<Bus> bus;
@@ -165,6 +168,7 @@ Server::Impl::Impl(Options o) : options(std::move(o)) {
                                 [this](std::unique_ptr<Call> call) { dispatch(std::move(call)); });
     sd_event_add_time(loop.get(), &expiry, CLOCK_MONOTONIC, UINT64_MAX, 0, on_expiry, this);
     sd_event_add_time(loop.get(), &retry, CLOCK_MONOTONIC, UINT64_MAX, 0, on_retry, this);
+    sd_event_add_time(loop.get(), &look, CLOCK_MONOTONIC, UINT64_MAX, 0, on_look, this);
     operations = std::make_unique<Worker>("operations");
     inquiries = std::make_unique<Worker>("inquiries");
 }
@@ -178,6 +182,7 @@ Server::Impl::~Impl() {
     inquiries.reset();
     sd_event_source_unref(expiry);
     sd_event_source_unref(retry);
+    sd_event_source_unref(look);
 }
 
 // Exceptions end here: what is left of them (no memory) is one call's failure.
@@ -241,7 +246,8 @@ void Server::Impl::resync() {
         } catch (const std::exception& e) {
             log(Level::error, "resync-failed", {{"what", e.what()}});
         }
-        inbox.post([this, waiting] { after_review(waiting); });
+        inbox.post(
+            [this, waiting, pause = controller->next_look()] { after_review(waiting, pause); });
     });
 }
 
@@ -258,11 +264,14 @@ void Server::Impl::review() {
         } catch (const std::exception& e) {
             log(Level::error, "review-failed", {{"what", e.what()}});
         }
-        inbox.post([this, waiting] { after_review(waiting); });
+        inbox.post(
+            [this, waiting, pause = controller->next_look()] { after_review(waiting, pause); });
     });
 }
 
-void Server::Impl::after_review(bool waiting) {
+void Server::Impl::after_review(bool waiting, std::optional<std::chrono::milliseconds> look_after) {
+    if (look_after)
+        look_later(*look_after);
     if (waiting)
         retry_later();
     else
@@ -276,6 +285,20 @@ void Server::Impl::retry_later() {
     sd_event_source_set_time(retry, now + retry_after);
     sd_event_source_set_enabled(retry, SD_EVENT_ONESHOT);
     retry_after = std::min(retry_after * 2, retry_most_usec);
+}
+
+// What was not opened beneath volumes yet is to be looked at again.
+void Server::Impl::look_later(std::chrono::milliseconds pause) {
+    std::uint64_t now = 0;
+    sd_event_now(loop.get(), CLOCK_MONOTONIC, &now);
+    const auto usec = std::chrono::duration_cast<std::chrono::microseconds>(pause).count();
+    sd_event_source_set_time(look, now + static_cast<std::uint64_t>(usec));
+    sd_event_source_set_enabled(look, SD_EVENT_ONESHOT);
+}
+
+int Server::Impl::on_look(sd_event_source*, std::uint64_t, void* self) {
+    static_cast<Impl*>(self)->review();
+    return 0;
 }
 
 int Server::Impl::on_retry(sd_event_source*, std::uint64_t, void* self) {

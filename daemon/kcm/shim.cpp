@@ -275,7 +275,7 @@ Result<void> Shim::yield(const Uuid& uuid, std::uint64_t token, dek_range range)
     return call(DEK_IOC_YIELD, &argument, "yielding a range");
 }
 
-Result<void> Shim::fence(const Uuid& uuid, dek_fence answer) {
+Result<void> Shim::fence(const Uuid& uuid, std::uint32_t answer) {
     auto argument = addressed<dek_ioc_fence>(uuid);
     argument.fence = answer;
     return call(DEK_IOC_FENCE, &argument, "saying what a fence answers");

@@ -62,7 +62,8 @@ class Shim {
     Result<void> release(const Uuid& uuid, std::uint64_t token);
     // Ciphertext passes there from now on; inside the token's range.
     Result<void> yield(const Uuid& uuid, std::uint64_t token, dek_range range);
-    Result<void> fence(const Uuid& uuid, dek_fence answer);
+    // What a fence answers from now on: to what waits, too.
+    Result<void> fence(const Uuid& uuid, std::uint32_t answer); // enum dek_fence
     // One of DEK_ENGINE_*, or 0: off. Errc::busy: another than now, and an association is held;
     // Errc::unsupported: the endpoint cannot have it.
     Result<void> engine(const Uuid& uuid, std::uint32_t engine);

@@ -31,6 +31,7 @@ const char* encryptor_word(layers::Encryptor who);
 std::string encryptor_why(const Volume& volume);
 
 // Layers from the top, and a table in which every LBA of the volume stands exactly once.
-Result<json> topology_json(const Volume& volume, Shim& shim, const std::string& dev_dir);
+Result<json> topology_json(const Volume& volume, Shim& shim, const std::string& dev_dir,
+                           const std::map<Uuid, LegGuard>& guards = {});
 
 } // namespace dek::kcm

@@ -120,6 +120,8 @@ class Controller::Switch {
             return r;
         if (next_.encryptor == Encryptor::top)
             return establish(shim_, v_.header, keys());
+        if (auto r = c_.guard_.keep(&next_); !r)
+            return r;
         return next_.encryptor == Encryptor::endpoints ? legs_after().query() : Result<void>();
     }
 
@@ -155,6 +157,8 @@ class Controller::Switch {
         auto done = check_mirrors();
         if (done)
             done = to_legs(next_.encryptor, legs_after());
+        if (done && next_.encryptor != Encryptor::endpoints) // they would encrypt once more
+            done = c_.leave_lost_legs(next_, v_.survey);
         if (done)
             done = dm_resume(info_.name, false, Freeze::no);
         if (done) {
@@ -302,7 +306,7 @@ class Controller::Switch {
             for (const auto& leg : device.legs) {
                 const auto& path = stack[leg.device];
                 if (path.kind == layers::Kind::fence &&
-                    (is_cut_off(device) || (device.kind == layers::Kind::mirror && holds(path))))
+                    (is_cut_off(device) || (device.kind != layers::Kind::multipath && holds(path))))
                     legs.insert(path.uuid);
             }
         }
@@ -344,7 +348,7 @@ class Controller::Switch {
         const auto from = v_.encryptor;
         v_.encryptor = next_.encryptor;
         v_.survey = next_.survey;
-        c_.leave_lost_legs(v_, old);
+        (void)c_.leave_lost_legs(v_, old); // it has said why it could not
         log(Level::notice, "volume-switched",
             {{"volume", v_.name}, {"from", named(from)}, {"to", named(v_.encryptor)}});
         c_.tell("volume-switched", v_);
@@ -432,7 +436,7 @@ Result<void> Controller::refresh_legs(Volume& v, std::shared_ptr<const Survey> s
         return done;
     const auto old = v.survey;
     v.survey = next.survey;
-    leave_lost_legs(v, old);
+    (void)leave_lost_legs(v, old);
     return {};
 }
 
@@ -555,10 +559,12 @@ bool Controller::review_volume(const VolumePtr& volume) {
 bool Controller::review() {
     bool waiting = false;
     (void)legs_.restore(); // it has said why it could not
+    keep_guard();
     for (const auto& volume : parts_.registry->all())
         if (volume->shim == "kernel" && volume->state == VolumeState::up && volume->verified)
             waiting = review_volume(volume) || waiting;
     settle_engines();
+    keep_guard();
     return waiting;
 }
 

@@ -41,8 +41,9 @@ struct LayerRow {
 
 class Layers {
   public:
-    Layers(const Volume& v, const std::vector<dek_list_entry>& endpoints)
-        : v_(v), endpoints_(endpoints) {}
+    Layers(const Volume& v, const std::vector<dek_list_entry>& endpoints,
+           const std::map<Uuid, LegGuard>& guards)
+        : v_(v), endpoints_(endpoints), guards_(guards) {}
 
     json list(const std::vector<RangeRow>& rows, const std::string& dev_dir) {
         add(0, {"volume", dev_dir + "/" + v_.name, "", "a link to the block device"});
@@ -108,6 +109,7 @@ class Layers {
                 row.role = layers::role_text(finding.role);
                 row.why = finding.why;
             }
+        row.why += guard_of(device);
         if (again)
             row.why = "the same as above";
         add(depth, row);
@@ -115,6 +117,16 @@ class Layers {
         for (const auto& leg : device.legs)
             if (!again && legs.insert(leg.device).second)
                 add_beneath(leg.device, depth + 1, path_of(device, leg));
+    }
+
+    std::string guard_of(const layers::Device& device) const {
+        const auto uuid = volume::uuid_of(device.uuid);
+        const auto guard = uuid ? guards_.find(*uuid) : guards_.end();
+        if (guard == guards_.end())
+            return "";
+        const auto& [lbas, why] = guard->second;
+        return (lbas ? "; guards " + std::to_string(lbas) + " LBAs that nobody uses" : "") +
+               (why.empty() ? "" : "; it " + why);
     }
 
     static std::string path_of(const layers::Device& device, const layers::Leg& leg) {
@@ -135,6 +147,7 @@ class Layers {
 
     const Volume& v_;
     const std::vector<dek_list_entry>& endpoints_;
+    const std::map<Uuid, LegGuard>& guards_;
     json layers_ = json::array();
     std::set<std::size_t> seen_;
 };
@@ -151,7 +164,8 @@ json obstacles_json(const Volume& v) {
 
 } // namespace
 
-Result<json> topology_json(const Volume& v, Shim& shim, const std::string& dev_dir) {
+Result<json> topology_json(const Volume& v, Shim& shim, const std::string& dev_dir,
+                           const std::map<Uuid, LegGuard>& guards) {
     const auto rows = range_table(v, shim);
     if (!rows)
         return tl::unexpected(rows.error());
@@ -165,7 +179,7 @@ Result<json> topology_json(const Volume& v, Shim& shim, const std::string& dev_d
                 {"encryptor", encryptor_word(v.encryptor)},
                 {"encryptor_why", encryptor_why(v)},
                 {"in_the_way", obstacles_json(v)},
-                {"layers", Layers(v, endpoints).list(*rows, dev_dir)},
+                {"layers", Layers(v, endpoints, guards).list(*rows, dev_dir)},
                 {"ranges", std::move(ranges)}};
 }
 

@@ -93,4 +93,14 @@ std::vector<std::string> Registry::using_key(const std::string& id) const {
     return names;
 }
 
+void Registry::publish_guards(std::map<Uuid, LegGuard> guards) {
+    const std::lock_guard lock(mutex_);
+    guards_ = std::move(guards);
+}
+
+std::map<Uuid, LegGuard> Registry::guards() const {
+    const std::lock_guard lock(mutex_);
+    return guards_;
+}
+
 } // namespace dek::kcm

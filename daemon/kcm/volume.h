@@ -54,6 +54,12 @@ struct Volume {
 
 using VolumePtr = std::shared_ptr<const Volume>;
 
+// What keeps data from being copied in the clear beneath volumes.
+struct LegGuard {
+    std::uint64_t lbas = 0; // guarded now
+    std::string why;        // what else is to be known; goes on after the leg's name
+};
+
 // Thread-safe. The operations thread publishes; anybody reads.
 class Registry {
   public:
@@ -64,9 +70,12 @@ class Registry {
     VolumePtr on_device(const std::string& identity) const;
     std::vector<VolumePtr> all() const;                              // by name
     std::vector<std::string> using_key(const std::string& id) const; // names
+    void publish_guards(std::map<Uuid, LegGuard> guards);
+    std::map<Uuid, LegGuard> guards() const; // of legs, by endpoint
 
   private:
     mutable std::mutex mutex_;
+    std::map<Uuid, LegGuard> guards_;
     std::map<std::string, VolumePtr> volumes_;
 };
 

@@ -66,6 +66,7 @@ $build/utils/dek-probe $build/kernel-shim/fuse/dek-shimd $build/tests/killpoint/
     fi
     if [ "$2" = layers ]; then
         with="$with dm-mirror dm-raid raid1 dm-snapshot dm-multipath dm-round-robin dm-service-time dm-queue-length"
+        run="$run lvm"
         for program in vm_load vm_scan vm_stack_dump; do
             if [ -x "$build/tests/vm/$program" ]; then run="$run $build/tests/vm/$program"; fi
         done
