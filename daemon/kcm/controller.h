@@ -169,6 +169,14 @@ class Controller {
 
     // switch.cpp
     class Switch;
+    std::vector<std::pair<VolumePtr, KeyRing>> rings_of_others(const Volume& volume,
+                                                               const std::set<std::string>& legs);
+    Result<void> take_over(Volume& volume, std::shared_ptr<const Survey> survey);
+    Result<void> check_strays(Volume& volume, Beneath& legs);
+    Result<void> refresh_legs(Volume& volume, std::shared_ptr<const Survey> survey,
+                              bool grown = false);
+
+    // review.cpp
     struct Review { // of a volume that is not where it ought to be
         layers::Encryptor to = layers::Encryptor::nobody;
         std::chrono::milliseconds wait{0};
@@ -177,17 +185,11 @@ class Controller {
         std::chrono::steady_clock::time_point tried{};
         std::chrono::milliseconds pause{0};
     };
-    std::vector<std::pair<VolumePtr, KeyRing>> rings_of_others(const Volume& volume,
-                                                               const std::set<std::string>& legs);
-    void settle_engines();
-    Result<void> take_over(Volume& volume, std::shared_ptr<const Survey> survey);
-    Result<void> check_strays(Volume& volume, Beneath& legs);
-    Result<void> refresh_legs(Volume& volume, std::shared_ptr<const Survey> survey,
-                              bool grown = false);
     void write_record(const Volume& volume);
     bool is_too_early(const Volume& volume, const layers::Stack& stack);
     bool may_switch_now(const Volume& volume, layers::Encryptor to);
     bool review_volume(const VolumePtr& volume);
+    void settle_engines();
 
     // detach.cpp
     Result<void> check_legs_known(const Volume& volume);

@@ -17,7 +17,6 @@ Result<void> cover_yielded(Shim& shim, const Uuid& leg, const LunMap& map);
 Result<void> uncover(Shim& shim, const Uuid& leg, const LunMap& map);
 // `closed` is fenced where it is not keyed, `opened` is plain: at once. Nothing of `opened` may be
 // keyed.
-Result<void> replace_cover(Shim& shim, const Uuid& leg, const LunMap& closed,
-                           const LunMap& opened);
+Result<void> replace_cover(Shim& shim, const Uuid& leg, const LunMap& closed, const LunMap& opened);
 
 } // namespace dek::kcm
