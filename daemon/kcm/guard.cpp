@@ -2,8 +2,12 @@
 #include "kcm/guard.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -111,6 +115,27 @@ Result<void> drop_strangers(Shim& shim, const Uuid& leg, const LunMap& claimed) 
         log(Level::warning, "stale-key-dropped", {{"endpoint", volume::uuid_text(leg)}});
     }
     return {};
+}
+
+// A command of LVM's locks its group until all that it makes is what it is to be.
+bool lvm_is_at_work() {
+    std::set<std::string> files;
+    std::error_code none;
+    for (const auto& file : std::filesystem::directory_iterator("/run/lock/lvm", none)) {
+        struct stat st;
+        if (::stat(file.path().c_str(), &st) == 0)
+            files.insert(std::to_string(st.st_ino));
+    }
+    std::ifstream locks("/proc/locks"); // "1: FLOCK ADVISORY WRITE 304 00:17:1012 0 EOF"
+    for (std::string line; !files.empty() && std::getline(locks, line);) {
+        std::istringstream words(line);
+        std::string number, kind, how, access, pid, file;
+        words >> number >> kind >> how >> access >> pid >> file;
+        if (kind == "FLOCK" && access == "WRITE" &&
+            files.contains(file.substr(file.rfind(':') + 1)))
+            return true;
+    }
+    return false;
 }
 
 bool is_path(const std::string& number, const std::vector<layers::Mapped>& devices) {
@@ -238,21 +263,24 @@ Result<std::vector<Guard::Guarded>> Guard::guarded(const Claims& claims,
     return all;
 }
 
-// What is plain stays so as long as it is used; what is new is opened when it has come of age.
+// What is plain stays so as long as it is used; what is new is opened when it has come of age, and
+// LVM is not at work on it any more or waits for it itself.
 LunMap Guard::opened(const Guarded& g, const layers::LegUse& use, const LunMap& admitted) {
     const auto now = Clock::now();
+    const auto stats = shim_->stats(g.leg.uuid);
+    const bool waits = stats && stats->waiting > 0, at_work = lvm_is_at_work();
     LunMap open = admitted;
     for (const auto& stretch : use.used) {
         const auto age = now - seen_.try_emplace(stretch.user, now).first->second;
         const auto lbas = one(stretch.lbas.first, stretch.lbas.count);
-        const auto plain = lbas.subtract(g.closed);
-        open = open.unite(age >= young ? lbas : plain);
-        if (age >= newborn && stretch.at == 0)
-            open = open.unite(
-                one(stretch.lbas.first, std::min<std::uint64_t>(wiped, stretch.lbas.count)));
-        if (age < young && !lbas.subtract(open).empty())
-            wait(std::chrono::duration_cast<milliseconds>((age < newborn ? newborn : young) - age) +
-                 milliseconds(20));
+        const auto start = stretch.at ? LunMap() : one(stretch.lbas.first, wiped).intersect(lbas);
+        const bool wiping = !start.intersect(g.closed).empty();
+        const bool settled = age >= young && (!at_work || (waits && !wiping));
+        open = open.unite(settled ? lbas : lbas.subtract(g.closed));
+        if (age >= newborn)
+            open = open.unite(start);
+        if (!lbas.subtract(open).subtract(g.keyed).empty())
+            wait(next_look);
     }
     return outward(open, g.unit).subtract(outward(use.copies, g.unit));
 }
