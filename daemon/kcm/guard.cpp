@@ -263,19 +263,30 @@ Result<std::vector<Guard::Guarded>> Guard::guarded(const Claims& claims,
     return all;
 }
 
+// Before the tables are read: a snapshot that LVM has just finished, or whose store I/O waits for,
+// is in them.
+void Guard::look_who_waits() {
+    lvm_works_ = lvm_is_at_work();
+    waiting_.clear();
+    for (const auto& leg : legs_->all()) {
+        const auto stats = shim_->stats(leg.uuid);
+        if (stats && stats->waiting > 0)
+            waiting_.insert(leg.uuid);
+    }
+}
+
 // What is plain stays so as long as it is used; what is new is opened when it has come of age, and
 // LVM is not at work on it any more or waits for it itself.
 LunMap Guard::opened(const Guarded& g, const layers::LegUse& use, const LunMap& admitted) {
     const auto now = Clock::now();
-    const auto stats = shim_->stats(g.leg.uuid);
-    const bool waits = stats && stats->waiting > 0, at_work = lvm_is_at_work();
+    const bool waits = waiting_.contains(g.leg.uuid);
     LunMap open = admitted;
     for (const auto& stretch : use.used) {
         const auto age = now - seen_.try_emplace(stretch.user, now).first->second;
         const auto lbas = one(stretch.lbas.first, stretch.lbas.count);
         const auto start = stretch.at ? LunMap() : one(stretch.lbas.first, wiped).intersect(lbas);
         const bool wiping = !start.intersect(g.closed).empty();
-        const bool settled = age >= young && (!at_work || (waits && !wiping));
+        const bool settled = age >= young && (!lvm_works_ || (waits && !wiping));
         open = open.unite(settled ? lbas : lbas.subtract(g.closed));
         if (age >= newborn)
             open = open.unite(start);
@@ -365,6 +376,7 @@ Result<void> Guard::keep(const Volume* coming, const std::map<Uuid, LunMap>& adm
         publish();
         return done;
     }
+    look_who_waits();
     const auto devices = all_tables();
     if (!devices)
         return tl::unexpected(devices.error());

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 
 #include "kcm/layers/usage.h"
 #include "kcm/legs.h"
@@ -55,6 +56,7 @@ class Guard {
     Result<std::vector<Guarded>> guarded(const Claims& claims,
                                          const std::vector<layers::Mapped>& devices);
     Result<std::optional<Guarded>> look_at(const Leg& leg);
+    void look_who_waits();
     LunMap opened(const Guarded& g, const layers::LegUse& use, const LunMap& admitted);
     Result<void> set(const Guarded& g, const layers::LegUse& use, const LunMap& claimed,
                      const LunMap& admitted);
@@ -70,6 +72,8 @@ class Guard {
     std::map<std::string, Clock::time_point> seen_;  // what uses legs, since when
     std::map<Uuid, Clock::time_point> copied_since_; // to LBAs that no volume has
     std::map<Uuid, LunMap> stand_;
+    bool lvm_works_ = false;
+    std::set<Uuid> waiting_;           // legs at which I/O waits
     std::map<Uuid, std::string> told_; // what is to be known of a leg
     std::optional<std::chrono::milliseconds> pause_;
 };
