@@ -117,9 +117,11 @@ class Controller::Switch {
             return r;
         if (next_.encryptor == Encryptor::top)
             return establish(shim_, v_.header, keys());
+        if (next_.encryptor != Encryptor::endpoints)
+            return {};
         if (auto r = c_.guard_.keep(&next_); !r)
             return r;
-        return next_.encryptor == Encryptor::endpoints ? legs_after().query() : Result<void>();
+        return legs_after().query();
     }
 
     void keep_pools(std::optional<PoolKeeper>& keeper) {
