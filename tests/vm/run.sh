@@ -45,7 +45,7 @@ for program in vm_fuzz vm_replay; do
 done
 
 # A suite says in comments what it needs beside that: `# base: stack` (for those in layers/ it is `layers`), `# memory: 128M`, `# disk: 512M` (as /dev/vda),
-# `# seconds: 900`, `# cpus: 1`, `# once: yes` (long, and little in it depends on the kernel's version) or `# once: 6.1` (the same, on that one).
+# `# seconds: 900`, `# once: yes` (long, and little in it depends on the kernel's version) or `# once: 6.1` (the same, on that one).
 setting() { # SUITE NAME DEFAULT
     local value
     value=$(sed -n "s/^# $2: //p" "$(script_of "$1")")
@@ -91,7 +91,7 @@ prepare() { # VERSION
 run_suite() { # VERSION SUITE
     local version=$1 suite=$2 kernel=$kernels/$1 test="$work/$1-$2" start=$SECONDS rc
     mkdir "$test"
-    cp "$here/guest.sh" "$here/stack.sh" "$here/recorded.sh" "$test/"
+    cp "$here/guest.sh" "$here/stack.sh" "$here/recorded.sh" "$here/failing_stack.sh" "$test/"
     strip -g -o "$test/dm-dek.ko" "$kernel/dm-dek/dm-dek.ko"
     # busybox's own shell would run its applets instead of the programs that the suites mean
     { echo "suite='$version $suite'"; cat "$(script_of "$suite")"; } >"$test/suite.sh"
@@ -103,7 +103,7 @@ run_suite() { # VERSION SUITE
         disk=(-- -drive "file=$work/$version-disk,if=virtio,format=raw,cache=unsafe")
     fi
     "$here/vm.sh" -k "$kernel" -b "$(base "$version" "$(setting "$suite" base "$folder")")" \
-        -s "$(setting "$suite" cpus 2)" -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "$(setting "$suite" seconds "${VM_SECONDS:-600}")" \
+        -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "$(setting "$suite" seconds "${VM_SECONDS:-600}")" \
         -a "${VM_ARGS:-}" "$test" "${disk[@]}" >"$work/$version-$suite.log" 2>&1
     rc=$?
     grep -aE '^(ok|FAILED|    )' "$work/$version-$suite.log" | tr -d '\r'

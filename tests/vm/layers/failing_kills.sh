@@ -2,10 +2,9 @@
 # shellcheck shell=bash
 # seconds: 2400
 # memory: 3G
-# cpus: 1
 # kcmd is killed at every step of what it does when the engine of endpoints beneath two volumes fails under load: nobody sees an
-# error, nothing is written in the clear, and the next kcmd comes to the same end. (One processor: QEMU's TCG may run a static
-# branch that another one is patching.) STEPS: which ones, "1 5 9", say; all of them otherwise.
+# error, nothing is written in the clear, and the next kcmd comes to the same end.
+# STEPS: which ones, "1 5 9", say; all of them otherwise.
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 # shellcheck source=tests/vm/stack.sh
@@ -13,54 +12,8 @@
 # shellcheck source=tests/vm/recorded.sh
 . /t/recorded.sh
 cd /tmp || exit
-disks 6 384
-load rehearsal=1
-knob() { echo "$2" >/sys/module/dm_dek/parameters/rehearse_"$1"; }
-check "kcmd" start_stack --shim kernel --switch-back 2
-check "keys" make_keys
-
-length=98304
-dmsetup create disk-a --table "0 $length linear /dev/ram0 0"
-dmsetup create disk-b --table "0 $length linear /dev/ram2 0"
-a=/dev/mapper/dekleg-a b=/dev/mapper/dekleg-b
-legs() { # [ARGUMENTS...]
-    record rec-a /dev/mapper/disk-a /dev/ram3 && record rec-b /dev/mapper/disk-b /dev/ram5 &&
-        d endpoint create /dev/mapper/rec-a --name a "$@" && d endpoint create /dev/mapper/rec-b --name b "$@"
-}
-no_legs() { d endpoint remove a && d endpoint remove b && unrecord rec-a rec-b; }
-clean() {
-    for disk in a b; do dd if=/dev/zero of=/dev/mapper/disk-$disk bs=1M oflag=direct 2>/dev/null; done
-    rm -f load.state w.state
-}
-scan() { # LEG LOG-RAM ARGUMENTS...
-    check "$1: what was written is right" vm_scan "/dev/ram$2" --key k64 --text "in the clear" "${@:3}"
-    sed -n 's/^vm_scan/    vm_scan/p' check.log
-}
-within() { # SECONDS COMMAND...
-    local start=$SECONDS
-    while [ $((SECONDS - start)) -lt "$1" ]; do
-        "${@:2}" >/dev/null 2>&1 && return
-        sleep 0.2
-    done
-    "${@:2}"
-}
-
-own() { # LEG [FENCE]: it goes by its own engine and fence again
-    vm_endpoint "$(dmsetup table "dekleg-$1" | cut -d' ' -f4)" list >/tmp/own && grep -q "engine 2 fence ${2:-0}" /tmp/own || { cat /tmp/own; false; }
-}
-
-# ---- two volumes on the same two legs: a filesystem on stripes, a concatenation
-
-begin_w() {
-    vm_load /dev/dek/w --state w.state --fsync 32 --pause 4000 --most 32 --seed 9 >w.log 2>&1 &
-    w_load=$!
-}
-end_w() {
-    kill -TERM $w_load
-    wait $w_load || { cat w.log; false; }
-}
-both() { by v "$1" && by w "$1"; }
-both_loaded() { loaded && kill -0 $w_load || { cat w.log; false; }; }
+# shellcheck source=tests/vm/failing_stack.sh
+. /t/failing_stack.sh
 check "legs" legs
 check "stripes" dmsetup create s1 --table "0 $length striped 2 128 $a 0 $b 0"
 check "a concatenation" dmsetup create s2 --table "0 40960 linear $a 53248

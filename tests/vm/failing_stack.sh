@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What the suites of failing engines beneath others share, in the guest: two recorded legs, `a` and `b`, whose engine fails on
+# command, kcmd with its keys, and the loads of two volumes, `v` and `w`. Sourced in /tmp after guest.sh, stack.sh, recorded.sh.
+# shellcheck disable=SC2034,SC2154 # used by the suites, and set by the others
+disks 6 384
+load rehearsal=1
+knob() { echo "$2" >/sys/module/dm_dek/parameters/rehearse_"$1"; }
+check "kcmd" start_stack --shim kernel --switch-back 2
+check "keys" make_keys
+
+length=98304
+dmsetup create disk-a --table "0 $length linear /dev/ram0 0"
+dmsetup create disk-b --table "0 $length linear /dev/ram2 0"
+a=/dev/mapper/dekleg-a b=/dev/mapper/dekleg-b
+legs() { # [ARGUMENTS...]
+    record rec-a /dev/mapper/disk-a /dev/ram3 && record rec-b /dev/mapper/disk-b /dev/ram5 &&
+        d endpoint create /dev/mapper/rec-a --name a "$@" && d endpoint create /dev/mapper/rec-b --name b "$@"
+}
+no_legs() { d endpoint remove a && d endpoint remove b && unrecord rec-a rec-b; }
+clean() {
+    for disk in a b; do dd if=/dev/zero of=/dev/mapper/disk-$disk bs=1M oflag=direct 2>/dev/null; done
+    rm -f load.state w.state
+}
+scan() { # LEG LOG-RAM ARGUMENTS...
+    check "$1: what was written is right" vm_scan "/dev/ram$2" --key k64 --text "in the clear" "${@:3}"
+    sed -n 's/^vm_scan/    vm_scan/p' check.log
+}
+within() { # SECONDS COMMAND...
+    local start=$SECONDS
+    while [ $((SECONDS - start)) -lt "$1" ]; do
+        "${@:2}" >/dev/null 2>&1 && return
+        sleep 0.2
+    done
+    "${@:2}"
+}
+
+own() { # LEG [FENCE]: it goes by its own engine and fence again
+    vm_endpoint "$(dmsetup table "dekleg-$1" | cut -d' ' -f4)" list >/tmp/own && grep -q "engine 2 fence ${2:-0}" /tmp/own || { cat /tmp/own; false; }
+}
+
+# ---- two volumes on the same two legs: a filesystem on stripes, a concatenation
+
+begin_w() {
+    vm_load /dev/dek/w --state w.state --fsync 32 --pause 4000 --most 32 --seed 9 >w.log 2>&1 &
+    w_load=$!
+}
+end_w() {
+    kill -TERM $w_load
+    wait $w_load || { cat w.log; false; }
+}
+both() { by v "$1" && by w "$1"; }
+both_loaded() { loaded && kill -0 $w_load || { cat w.log; false; }; }
