@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/test"
 release=$(cat "$kernel/release")
 cat >"$work/test/run.sh" <<GUEST
-for module in dm-mod dm-crypt loop ext4 aesni-intel xts overlay 9pnet_virtio 9p; do modprobe \$module; done
+for module in virtio_pci dm-mod dm-crypt loop ext4 aesni-intel xts overlay 9pnet_virtio 9p; do modprobe \$module; done
 mkdir -p /low /layer /new
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose host /low || exit 1
 mount -t tmpfs -o size=1g layer /layer && mkdir /layer/upper /layer/work
