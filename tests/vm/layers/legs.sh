@@ -163,7 +163,10 @@ steps() { # WHAT COMMAND...
         n=$((n + 1))
         [ $n -lt 60 ] || break
     done
+    kill_kcmd # it may have come to the step since, by looking at what was made
     rm -f /tmp/armed
+    start_kcmd
+    answers
     check "$what: steps to be killed at: $n" [ $n -gt 4 ]
 }
 prepare=true
@@ -172,9 +175,6 @@ check "removed again" d endpoint remove ram4
 made() { d endpoint create /dev/ram4 >/tmp/made 2>&1; } # not to the terminal, which would be told of its progress
 prepare=made
 steps remove d endpoint remove ram4
-kill_kcmd
-start_kcmd
-answers
 
 check "remove several" d endpoint remove ram2 /dev/ram3
 check "no device is left" shows "No devices found" dmsetup ls
