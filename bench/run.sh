@@ -18,7 +18,7 @@ trap 'rm -f "$out"' EXIT
 for group in "$@"; do
     case $group in
     cipher) "$build/bench/bench_cipher" ;;
-    lookup) MIMALLOC_LARGE_OS_PAGES=1 "$build/bench/bench_lookup" ;; # as dek-shimd starts its worker
+    lookup) "$build/bench/bench_lookup" ;;
     volume) bench/volume.py "$build" ;;
     kernel) bench/kernel.sh "$build" ;;
     switch) bench/switch.sh "$build" ;;

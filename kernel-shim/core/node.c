@@ -6,11 +6,11 @@
 
 DEK_STATIC_ASSERT(sizeof(struct dek_inner) + (DEK_INNER_CUTS + DEK_WINDOW) * sizeof(struct dek_cut) <= 4096,
 		  "an inner node is a page");
-DEK_STATIC_ASSERT(DEK_LEAF_CUTS <= 255 && DEK_INNER_CUTS <= 255, "counts are bytes");
+DEK_STATIC_ASSERT(DEK_INNER_CUTS <= 255, "counts are bytes");
 DEK_STATIC_ASSERT(DEK_WINDOW == 4, "dek_inner_find() compares four");
-DEK_STATIC_ASSERT(DEK_LEAF_BLOCKS == 9 && DEK_LEAF_BLOCK == 16, "two words of starts, two of steps");
-DEK_STATIC_ASSERT(offsetof(struct dek_narrow_leaf, of) == 64 && sizeof(struct dek_narrow_leaf) == 256,
-		  "four cache lines, the first with all but the blocks");
+DEK_STATIC_ASSERT(DEK_DENSE_VALUES == 4, "dek_dense_index() compares with three borders");
+DEK_STATIC_ASSERT(DEK_DENSE_GRANULES < DEK_NO_BORDER && DEK_DENSE_CUTS < DEK_NO_BORDER, "both are counted in 16 bits");
+DEK_STATIC_ASSERT(offsetof(struct dek_dense_leaf, set) == 64, "the first cache line has all but the bits");
 
 /*
  * before[s] = cuts before stretch s: a search in it starts there. The last stretch has no end. Returns false if
@@ -50,35 +50,65 @@ struct dek_block *dek_inner_create(const struct dek_cut *cut, unsigned int n)
 	return &inner->block;
 }
 
-unsigned int dek_leaf_rank(const struct dek_leaf *leaf, __u64 lba)
+/* The granule at which the value of this one begins to hold. */
+static unsigned int dense_first(const struct dek_dense_leaf *dense, unsigned int granule)
 {
-	const __u64 *first = ((const struct dek_wide_leaf *)leaf)->entry, *e = first;
-	__u64 off = (lba - leaf->base) >> leaf->shift;
-	unsigned int n = leaf->count;
+	bool set = dek_dense_set(dense, granule);
+	unsigned int index = set ? dek_dense_index(dense, granule) : 0;
+	unsigned int border = index ? dense->border[index - 1] : 0;
+	unsigned int word = granule / 64, first;
+	__u64 differ = (dense->set[word] ^ (0 - (__u64)set)) << (63 - granule % 64);
 
-	if (!leaf->wide)
-		return dek_narrow_rank((const struct dek_narrow_leaf *)leaf, lba);
-	while (n > 1) {
-		e += e[n / 2] >> leaf->bits <= off ? n / 2 : 0;
-		n -= n / 2;
+	if (differ) {
+		first = granule - (unsigned int)__builtin_clzll(differ) + 1;
+	} else {
+		while (word && !(differ = dense->set[word - 1] ^ (0 - (__u64)set)))
+			word--;
+		first = word ? word * 64 - (unsigned int)__builtin_clzll(differ) : 0;
 	}
-	return (unsigned int)(e - first) + 1;
+	return first > border ? first : border;
 }
 
-struct dek_cut dek_leaf_cut(const struct dek_leaf *leaf, unsigned int i)
+static struct dek_stretch dense_at(const struct dek_dense_leaf *dense, __u64 lba)
 {
-	const struct dek_narrow_leaf *narrow = (const struct dek_narrow_leaf *)leaf;
-	const struct dek_wide_leaf *wide = (const struct dek_wide_leaf *)leaf;
-	struct dek_cut cut;
+	unsigned int granule = dek_dense_granule(dense, lba), end = dek_dense_end(dense, granule);
+	struct dek_stretch at = { .end = ~0ull };
 
-	if (!leaf->wide) {
-		cut.key = dek_narrow_key(narrow, i);
-		cut.value = dek_narrow_value(narrow, i);
-	} else {
-		cut.key = leaf->base + (wide->entry[i] >> leaf->bits << leaf->shift);
-		cut.value = wide->value[wide->entry[i] & ((1u << leaf->bits) - 1)];
+	at.first = dense->leaf.base + ((__u64)dense_first(dense, granule) << dense->leaf.shift);
+	if (end <= dense->leaf.last)
+		at.end = dense->leaf.base + ((__u64)end << dense->leaf.shift);
+	if (dek_dense_set(dense, granule))
+		at.value = dense->value[dek_dense_index(dense, granule)];
+	return at;
+}
+
+static __u64 wide_key(const struct dek_wide_leaf *wide, const __u64 *entry)
+{
+	return wide->leaf.base + (*entry >> wide->leaf.bits << wide->leaf.shift);
+}
+
+static struct dek_stretch wide_at(const struct dek_wide_leaf *wide, __u64 lba)
+{
+	__u64 off = (lba - wide->leaf.base) >> wide->leaf.shift;
+	unsigned int n = wide->leaf.count;
+	struct dek_stretch at = { .end = ~0ull };
+	const __u64 *e = wide->entry;
+
+	while (n > 1) {
+		e += e[n / 2] >> wide->leaf.bits <= off ? n / 2 : 0;
+		n -= n / 2;
 	}
-	return cut;
+	at.first = wide_key(wide, e);
+	if (e + 1 < wide->entry + wide->leaf.count)
+		at.end = wide_key(wide, e + 1);
+	at.value = wide->value[*e & ((1u << wide->leaf.bits) - 1)];
+	return at;
+}
+
+struct dek_stretch dek_leaf_at(const struct dek_leaf *leaf, __u64 lba)
+{
+	return leaf->wide ? wide_at((const struct dek_wide_leaf *)leaf, lba) :
+			    dense_at((const struct dek_dense_leaf *)leaf, lba);
 }
 
 /* Numbers the values of the cuts, 0 for the value 0; index[i] is that of cut i. Returns the greatest. */
@@ -100,6 +130,11 @@ static unsigned int palette_collect(const struct dek_cut *cut, unsigned int n, _
 }
 
 /* The power of two that all distances from the first cut are multiples of, as a shift. */
+static unsigned int shift_of(__u64 distances)
+{
+	return distances ? (unsigned int)__builtin_ctzll(distances) : 0;
+}
+
 static unsigned int common_shift(const struct dek_cut *cut, unsigned int n)
 {
 	__u64 all = 0;
@@ -107,67 +142,89 @@ static unsigned int common_shift(const struct dek_cut *cut, unsigned int n)
 
 	for (i = 1; i < n; i++)
 		all |= cut[i].key - cut[0].key;
-	return all ? (unsigned int)__builtin_ctzll(all) : 0;
+	return shift_of(all);
 }
 
-/* The distance of cut i from cut `from`. */
-static __u64 distance(const struct dek_cut *cut, unsigned int from, unsigned int i, unsigned int shift)
+/* How many of the cuts a dense leaf can hold: with more of them distances only grow and granules shrink. */
+static unsigned int dense_fit(const struct dek_cut *cut, unsigned int n)
 {
-	return (cut[i].key - cut[from].key) >> shift;
-}
+	unsigned int i, values = 0;
+	uintptr_t value = 0;
+	__u64 all = 0;
 
-/* Are all distances what a narrow leaf can express, and a search cannot exceed? */
-static bool fits_narrow(const struct dek_cut *cut, unsigned int n, unsigned int values, unsigned int shift)
-{
-	unsigned int i;
+	for (i = 0; i < n && i < DEK_DENSE_CUTS; i++) {
+		__u64 distance = cut[i].key - cut[0].key;
 
-	if (values >= DEK_LEAF_VALUES || distance(cut, 0, n - 1, shift) >= DEK_START_MOST)
-		return false;
-	for (i = 0; i < n; i++) {
-		if (distance(cut, i - i % DEK_LEAF_BLOCK, i, shift) >= DEK_STEP_MOST)
-			return false;
+		all |= distance;
+		if (distance >> shift_of(all) >= DEK_DENSE_GRANULES)
+			break;
+		if (cut[i].value && cut[i].value != value) {
+			if (++values > DEK_DENSE_VALUES)
+				break;
+			value = cut[i].value;
+		}
 	}
-	return true;
+	return i;
 }
 
-static struct dek_leaf *narrow_create(const struct dek_cut *cut, const __u8 *index, unsigned int n, unsigned int shift)
+unsigned int dek_leaf_fit(const struct dek_cut *cut, unsigned int n)
 {
-	struct dek_narrow_leaf *narrow = dek_alloc(sizeof(*narrow));
-	unsigned int i, block;
+	unsigned int dense = dense_fit(cut, n);
 
-	if (!narrow)
+	if (dense == n || dense >= DEK_DENSE_LEAST)
+		return dense;
+	return n < DEK_LEAF_CUTS ? n : DEK_LEAF_CUTS;
+}
+
+/* Sets the bits from this granule to the last one. */
+static void set_behind(struct dek_dense_leaf *dense, unsigned int granule, bool set)
+{
+	unsigned int word = granule / 64;
+	__u64 behind = ~0ull << granule % 64;
+
+	dense->set[word] = set ? dense->set[word] | behind : dense->set[word] & ~behind;
+	for (word++; word <= dense->leaf.last / 64u; word++)
+		dense->set[word] = set ? ~0ull : 0;
+}
+
+static struct dek_leaf *dense_create(const struct dek_cut *cut, unsigned int n)
+{
+	unsigned int shift = common_shift(cut, n), i, values = 0;
+	unsigned int words = (unsigned int)((cut[n - 1].key - cut[0].key) >> shift) / 64 + 1;
+	struct dek_dense_leaf *dense = dek_alloc(sizeof(*dense) + words * sizeof(dense->set[0]));
+
+	if (!dense)
 		return NULL;
-	for (block = 0; block < DEK_LEAF_BLOCKS; block++) {
-		if (block)
-			narrow->start[block - 1] = DEK_START_MOST;
-		memset(narrow->of[block].step, DEK_STEP_MOST, DEK_LEAF_BLOCK);
-	}
+	dense->leaf.shift = (__u8)shift;
+	dense->leaf.last = (__u16)(words * 64 - 1);
+	for (i = 0; i < DEK_DENSE_VALUES; i++)
+		dense->border[i] = DEK_NO_BORDER;
 	for (i = 0; i < n; i++) {
-		unsigned int at = i % DEK_LEAF_BLOCK;
+		unsigned int granule = (unsigned int)((cut[i].key - cut[0].key) >> shift);
 
-		block = i / DEK_LEAF_BLOCK;
-		if (block && !at)
-			narrow->start[block - 1] = (__u16)distance(cut, 0, i, shift);
-		narrow->of[block].step[at] = (__u8)distance(cut, i - at, i, shift);
-		narrow->of[block].index |= (__u32)index[i] << (2 * at);
-		if (index[i])
-			narrow->value[index[i] - 1] = cut[i].value;
+		if (cut[i].value && (!values || cut[i].value != dense->value[values - 1])) {
+			if (values)
+				dense->border[values - 1] = (__u16)granule;
+			dense->value[values++] = cut[i].value;
+		}
+		set_behind(dense, granule, cut[i].value != 0);
 	}
-	return &narrow->leaf;
+	return &dense->leaf;
 }
 
-static struct dek_leaf *wide_create(const struct dek_cut *cut, const __u8 *index, unsigned int n, unsigned int values,
-				    unsigned int shift)
+static struct dek_leaf *wide_create(const struct dek_cut *cut, unsigned int n)
 {
+	__u8 index[DEK_LEAF_CUTS];
+	unsigned int values = palette_collect(cut, n, index), shift = common_shift(cut, n), i;
 	struct dek_wide_leaf *wide = dek_alloc(sizeof(*wide) + (values + 1) * sizeof(wide->value[0]));
-	unsigned int i;
 
 	if (!wide)
 		return NULL;
 	wide->leaf.wide = true;
+	wide->leaf.shift = (__u8)shift;
 	wide->leaf.bits = values ? (__u8)(32 - __builtin_clz(values)) : 0;
 	for (i = 0; i < n; i++) {
-		wide->entry[i] = distance(cut, 0, i, shift) << wide->leaf.bits | index[i];
+		wide->entry[i] = (cut[i].key - cut[0].key) >> shift << wide->leaf.bits | index[i];
 		wide->value[index[i]] = cut[i].value;
 	}
 	return &wide->leaf;
@@ -175,16 +232,11 @@ static struct dek_leaf *wide_create(const struct dek_cut *cut, const __u8 *index
 
 struct dek_block *dek_leaf_create(const struct dek_cut *cut, unsigned int n)
 {
-	__u8 index[DEK_LEAF_CUTS];
-	unsigned int values = palette_collect(cut, n, index);
-	unsigned int shift = common_shift(cut, n);
-	struct dek_leaf *leaf = fits_narrow(cut, n, values, shift) ? narrow_create(cut, index, n, shift) :
-								     wide_create(cut, index, n, values, shift);
+	struct dek_leaf *leaf = dense_fit(cut, n) == n ? dense_create(cut, n) : wide_create(cut, n);
 
 	if (!leaf)
 		return NULL;
 	leaf->base = cut[0].key;
-	leaf->shift = (__u8)shift;
-	leaf->count = (__u8)n;
+	leaf->count = (__u16)n;
 	return &leaf->block;
 }

@@ -5,16 +5,17 @@
  * The tree is a B+-tree of cuts: a cut says "from this LBA up to the next cut, this value holds". The first
  * cut is at LBA 0, neighbours differ in value.
  *
- * Once there are many ranges, a lookup costs what its cache misses cost, less what the processor overlaps, and a
- * map that stays in the cache costs a tenth of one that does not. So a leaf is small: where it can be, a cut is a
- * byte and two bits, its distance from the first cut of its block of sixteen and the index of its value in the
- * leaf's palette; with all else, 144 cuts are four cache lines, of which a search needs the first and, mostly, one
- * more. And searching is free of branches that depend on the data, a mispredicted one would wait for the miss:
- *  - such a leaf compares the starts of its nine blocks, four to a word, then the sixteen cuts of one of them,
- *    eight to a word;
+ * Once there are many ranges, a lookup costs what its cache misses cost, and a map that stays in the cache costs a
+ * tenth of one that does not. So where cuts lie close together a leaf is dense: a bit for each granule of LBAs, a
+ * granule being what all distances of the leaf are multiples of. The bit says whether the value there is other than
+ * 0, and as ranges of one value mostly follow one another, which value it is takes a few borders. Extents of a file
+ * system, 4 to 32 KiB long and as far apart, need six bits a cut and a lookup two cache lines of their leaf. And
+ * where a search could take one of several ways the branches do not depend on the data, a mispredicted one would
+ * wait for the miss:
+ *  - the granule of a dense leaf follows from the LBA, and the next cut is the next bit that differs;
  *  - an inner node has a byte table over equal stretches of its LBAs that says where to start; at most
  *    DEK_WINDOW cuts lie in one stretch;
- *  - leaves of far distances or many values, and inner nodes whose cuts cluster, are halved until found.
+ *  - leaves of far distances or values that alternate, and inner nodes whose cuts cluster, are halved until found.
  *
  * A node is never modified once a snapshot shows it, but for block.next, which readers do not look at.
  */
@@ -34,44 +35,36 @@ struct dek_cut {
 	uintptr_t value;
 };
 
-#define DEK_LEAF_CUTS 144u
-#define DEK_LEAF_BLOCK 16u
-#define DEK_LEAF_BLOCKS (DEK_LEAF_CUTS / DEK_LEAF_BLOCK)
-#define DEK_LEAF_VALUES 4u /* of a narrow leaf, 0 among them: an index has two bits */
+#define DEK_LEAF_CUTS 144u /* of a wide leaf */
+#define DEK_DENSE_CUTS 400u
+#define DEK_DENSE_LEAST 48u /* rather a wide leaf than a dense one of fewer, if there are more */
+#define DEK_DENSE_VALUES 4u /* other than 0 */
+#define DEK_DENSE_WORDS 24u
+#define DEK_DENSE_GRANULES (DEK_DENSE_WORDS * 64u)
+#define DEK_NO_BORDER 0xffffu /* behind every granule */
 #define DEK_INNER_CUTS 234u /* with its table just under a page */
 #define DEK_INNER_STRETCHES 255u
 #define DEK_WINDOW 4u /* cuts of one stretch, and padding behind the last one */
 
 #define DEK_ALWAYS_INLINE static __attribute__((always_inline)) inline
 
-/* A word holds four or eight numbers; their top bits are free. */
-#define DEK_LANES16 0x0001000100010001ull
-#define DEK_LANES8 0x0101010101010101ull
-#define DEK_START_MOST 0x7fffu /* greater than any distance searched for */
-#define DEK_STEP_MOST 0x7fu
-
-/* What narrow and wide leaves have in common. */
+/* What dense and wide leaves have in common. */
 struct dek_leaf {
 	struct dek_block block;
 	__u64 base;  /* LBA of the first cut */
 	__u8 shift;  /* log2 of the LBAs that distances are counted in: what all of them are multiples of */
 	__u8 bits;   /* wide: of an entry, those that are the index of the value */
-	__u8 count;
 	bool wide;
+	__u16 count; /* of cuts */
+	__u16 last;  /* dense: the last granule that has a bit; what holds there holds up to the next leaf */
 };
 
-struct dek_leaf_block {
-	__u32 index; /* two bits a cut, the first one's lowest; 0 stands for the value 0 */
-	__u8 step[DEK_LEAF_BLOCK]; /* behind the last cut: DEK_STEP_MOST */
-};
-
-/* Distances are small, values few. Cut i is a step from the start of its block, and that from the first cut. */
-struct dek_narrow_leaf {
+/* Distances are small; values other than 0 follow one another, each from the border of the one before to its own. */
+struct dek_dense_leaf {
 	struct dek_leaf leaf;
-	uintptr_t value[DEK_LEAF_VALUES - 1]; /* the palette */
-	__u16 start[DEK_LEAF_BLOCKS - 1];     /* of the blocks but the first; of those not there: DEK_START_MOST */
-	struct dek_leaf_block of[DEK_LEAF_BLOCKS];
-	__u8 spare[12];
+	__u16 border[DEK_DENSE_VALUES]; /* granules; the last value has DEK_NO_BORDER */
+	uintptr_t value[DEK_DENSE_VALUES];
+	__u64 set[]; /* granule 0 is the lowest bit */
 };
 
 /* Distances may have any size an LBA has. */
@@ -79,6 +72,13 @@ struct dek_wide_leaf {
 	struct dek_leaf leaf;
 	__u64 entry[DEK_LEAF_CUTS]; /* the distance, and below it the index */
 	uintptr_t value[];
+};
+
+/* One stretch without a cut in it: LBAs [first, end). */
+struct dek_stretch {
+	__u64 first;
+	__u64 end;
+	uintptr_t value;
 };
 
 struct dek_inner {
@@ -91,73 +91,42 @@ struct dek_inner {
 	struct dek_cut cut[]; /* count, and DEK_WINDOW with a key of all ones */
 };
 
-/* The sum of all lanes is in the product's top one. Compilers would rather shift and add, twice as many instructions. */
-DEK_ALWAYS_INLINE __u64 dek_times(__u64 x, __u64 lanes)
+/* The granule of the leaf that lba >= leaf->base lies in, or the last one. */
+DEK_ALWAYS_INLINE unsigned int dek_dense_granule(const struct dek_dense_leaf *dense, __u64 lba)
 {
-	__asm__("" : "+r"(lanes));
-	return x * lanes;
+	__u64 granule = (lba - dense->leaf.base) >> dense->leaf.shift;
+
+	return granule < dense->leaf.last ? (unsigned int)granule : dense->leaf.last;
 }
 
-DEK_ALWAYS_INLINE __u64 dek_word_at(const void *p)
+/* Which of the values it is, where the bit is set. */
+DEK_ALWAYS_INLINE unsigned int dek_dense_index(const struct dek_dense_leaf *dense, unsigned int granule)
 {
-	__u64 word;
-
-	memcpy(&word, p, sizeof(word));
-	return word;
+	return (granule >= dense->border[0]) + (granule >= dense->border[1]) + (granule >= dense->border[2]);
 }
 
-/* How many of the blocks behind the first start at or before the distance. */
-DEK_ALWAYS_INLINE unsigned int dek_starts_rank(const __u16 *start, __u64 distance)
+DEK_ALWAYS_INLINE bool dek_dense_set(const struct dek_dense_leaf *dense, unsigned int granule)
 {
-	__u64 wanted = dek_times(distance | (DEK_START_MOST + 1), DEK_LANES16);
-	__u64 hits = ((wanted - dek_word_at(start)) >> 15 & DEK_LANES16) +
-		     ((wanted - dek_word_at(start + 4)) >> 15 & DEK_LANES16);
-
-	return (unsigned int)(dek_times(hits, DEK_LANES16) >> 48);
+	return dense->set[granule / 64] >> granule % 64 & 1;
 }
 
-/* How many of the cuts of one block lie at or before the distance from its start. */
-DEK_ALWAYS_INLINE unsigned int dek_steps_rank(const __u8 *step, __u64 distance)
+/* The first granule behind this one where another value holds; more than leaf.last: none does. */
+DEK_ALWAYS_INLINE unsigned int dek_dense_end(const struct dek_dense_leaf *dense, unsigned int granule)
 {
-	__u64 wanted = dek_times(distance | (DEK_STEP_MOST + 1), DEK_LANES8);
-	__u64 hits = ((wanted - dek_word_at(step)) >> 7 & DEK_LANES8) +
-		     ((wanted - dek_word_at(step + 8)) >> 7 & DEK_LANES8);
+	bool set = dek_dense_set(dense, granule);
+	unsigned int border = set ? dense->border[dek_dense_index(dense, granule)] : DEK_NO_BORDER;
+	unsigned int word = granule / 64, end;
+	__u64 differ = (dense->set[word] ^ (0 - (__u64)set)) >> granule % 64;
 
-	return (unsigned int)(dek_times(hits, DEK_LANES8) >> 56);
-}
-
-/* The distance of a block's first cut from the leaf's. start[-1] would be of the first block. */
-DEK_ALWAYS_INLINE __u64 dek_block_start(const struct dek_narrow_leaf *narrow, unsigned int block)
-{
-	return block ? narrow->start[block - 1] : 0;
-}
-
-/* How many of the leaf's cuts are at or before lba >= leaf->base. */
-DEK_ALWAYS_INLINE unsigned int dek_narrow_rank(const struct dek_narrow_leaf *narrow, __u64 lba)
-{
-	__u64 off = (lba - narrow->leaf.base) >> narrow->leaf.shift;
-	unsigned int block;
-
-	off = off < DEK_START_MOST ? off : DEK_START_MOST - 1;
-	block = dek_starts_rank(narrow->start, off);
-	off -= dek_block_start(narrow, block);
-	off = off < DEK_STEP_MOST ? off : DEK_STEP_MOST - 1;
-	return block * DEK_LEAF_BLOCK + dek_steps_rank(narrow->of[block].step, off);
-}
-
-DEK_ALWAYS_INLINE __u64 dek_narrow_key(const struct dek_narrow_leaf *narrow, unsigned int i)
-{
-	unsigned int block = i / DEK_LEAF_BLOCK;
-	__u64 distance = dek_block_start(narrow, block) + narrow->of[block].step[i % DEK_LEAF_BLOCK];
-
-	return narrow->leaf.base + (distance << narrow->leaf.shift);
-}
-
-DEK_ALWAYS_INLINE uintptr_t dek_narrow_value(const struct dek_narrow_leaf *narrow, unsigned int i)
-{
-	unsigned int index = narrow->of[i / DEK_LEAF_BLOCK].index >> (2 * (i % DEK_LEAF_BLOCK)) & (DEK_LEAF_VALUES - 1);
-
-	return index ? narrow->value[index - 1] : 0;
+	end = granule;
+	while (!differ) {
+		if (++word > dense->leaf.last / 64u)
+			return border;
+		differ = dense->set[word] ^ (0 - (__u64)set);
+		end = word * 64;
+	}
+	end += (unsigned int)__builtin_ctzll(differ);
+	return end < border ? end : border;
 }
 
 /* Halving: how many of the cuts' keys are <= lba; the first one is. */
@@ -186,11 +155,13 @@ DEK_ALWAYS_INLINE const struct dek_cut *dek_inner_find(const struct dek_inner *i
 	return cut + (cut[0].key <= lba) + (cut[1].key <= lba) + (cut[2].key <= lba) + (cut[3].key <= lba);
 }
 
-/* In any leaf. */
-unsigned int dek_leaf_rank(const struct dek_leaf *leaf, __u64 lba);
-struct dek_cut dek_leaf_cut(const struct dek_leaf *leaf, unsigned int i);
+/* What holds at lba >= leaf->base; the end of a leaf's last stretch is all ones. */
+struct dek_stretch dek_leaf_at(const struct dek_leaf *leaf, __u64 lba);
 
-/* Made from 1..DEK_LEAF_CUTS or 1..DEK_INNER_CUTS ascending cuts; NULL: out of memory. Freed by dek_free(). */
+/* How many of these cuts, one at least, go into a leaf. */
+unsigned int dek_leaf_fit(const struct dek_cut *cut, unsigned int n);
+
+/* Made from that many cuts or fewer, or from 1..DEK_INNER_CUTS; NULL: out of memory. Freed by dek_free(). */
 struct dek_block *dek_leaf_create(const struct dek_cut *cut, unsigned int n);
 struct dek_block *dek_inner_create(const struct dek_cut *cut, unsigned int n);
 

@@ -28,14 +28,21 @@ void dek_snapshot_judge(struct dek_snapshot *s)
 void dek_snapshot_shorten(struct dek_snapshot *s)
 {
 	const struct dek_leaf *leaf = (const struct dek_leaf *)s->tree.root;
+	__u64 lba = 0;
 	unsigned int i;
 
 	s->few = !s->tree.height && leaf->count <= DEK_FEW;
 	for (i = 0; s->few && i <= DEK_FEW; i++) {
-		if (i < leaf->count)
-			s->few_cut[i] = dek_leaf_cut(leaf, i);
-		else
+		struct dek_stretch at;
+
+		if (i >= leaf->count) {
 			s->few_cut[i].key = s->end;
+			continue;
+		}
+		at = dek_leaf_at(leaf, lba);
+		s->few_cut[i].key = at.first;
+		s->few_cut[i].value = at.value;
+		lba = at.end;
 	}
 }
 
@@ -121,8 +128,9 @@ static __attribute__((__noinline__)) void lookup_any(const struct dek_snapshot *
 
 void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, bool write, struct dek_piece *piece)
 {
-	const struct dek_narrow_leaf *narrow;
-	unsigned int next;
+	const struct dek_dense_leaf *dense;
+	unsigned int granule, next;
+	uintptr_t value;
 	__u64 left;
 
 	if (__builtin_expect(lba < s->first || lba >= s->end || s->holds, 0)) {
@@ -137,18 +145,25 @@ void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, b
 		piece_judge(s, left < count ? left : count, cut->value, write, piece);
 		return;
 	}
-	narrow = (const struct dek_narrow_leaf *)dek_tree_leaf(&s->tree, lba);
-	/* One miss, not four in a row. */
-	__builtin_prefetch((const char *)narrow + 64);
-	__builtin_prefetch((const char *)narrow + 128);
-	__builtin_prefetch((const char *)narrow + 192);
-	/* In one of 144 cases the stretch ends where another leaf begins. */
-	if (__builtin_expect(narrow->leaf.wide || (next = dek_narrow_rank(narrow, lba)) == narrow->leaf.count, 0)) {
+	dense = (const struct dek_dense_leaf *)dek_tree_leaf(&s->tree, lba);
+	/* One miss, not two in a row. */
+	__builtin_prefetch((const char *)dense + 64);
+	__builtin_prefetch((const char *)dense + 128);
+	__builtin_prefetch((const char *)dense + 192);
+	if (__builtin_expect(dense->leaf.wide, 0)) {
 		lookup_any(s, lba, count, write, piece);
 		return;
 	}
-	left = dek_narrow_key(narrow, next) - lba;
-	piece_judge(s, left < count ? left : count, dek_narrow_value(narrow, next - 1), write, piece);
+	granule = dek_dense_granule(dense, lba);
+	next = dek_dense_end(dense, granule);
+	/* In one of some hundred cases the stretch ends where another leaf begins. */
+	if (__builtin_expect(next > dense->leaf.last, 0)) {
+		lookup_any(s, lba, count, write, piece);
+		return;
+	}
+	left = dense->leaf.base + ((__u64)next << dense->leaf.shift) - lba;
+	value = dek_dense_set(dense, granule) ? dense->value[dek_dense_index(dense, granule)] : 0;
+	piece_judge(s, left < count ? left : count, value, write, piece);
 }
 
 bool dek_snapshot_next(const struct dek_snapshot *s, __u64 lba, struct dek_range_entry *out)

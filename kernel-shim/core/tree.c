@@ -14,9 +14,8 @@ struct dek_stretch dek_tree_find(const struct dek_tree *tree, __u64 lba, __u64 e
 {
 	const struct dek_block *node = tree->root;
 	struct dek_stretch at = { .end = end };
-	const struct dek_leaf *leaf;
-	unsigned int height, rank;
-	struct dek_cut cut;
+	struct dek_stretch inside;
+	unsigned int height;
 
 	for (height = tree->height; height; height--) {
 		const struct dek_cut *next = dek_inner_find((const struct dek_inner *)node, lba);
@@ -24,18 +23,14 @@ struct dek_stretch dek_tree_find(const struct dek_tree *tree, __u64 lba, __u64 e
 		at.end = next->key < at.end ? next->key : at.end;
 		node = (const struct dek_block *)next[-1].value;
 	}
-	leaf = (const struct dek_leaf *)node;
-	rank = dek_leaf_rank(leaf, lba);
-	cut = dek_leaf_cut(leaf, rank - 1);
-	at.first = cut.key;
-	at.value = cut.value;
-	if (rank < leaf->count) {
-		cut = dek_leaf_cut(leaf, rank);
-		at.end = cut.key < at.end ? cut.key : at.end;
-	}
+	inside = dek_leaf_at((const struct dek_leaf *)node, lba);
+	at.first = inside.first;
+	at.end = inside.end < at.end ? inside.end : at.end;
+	at.value = inside.value;
 	return at;
 }
 
+/* Of an inner node, or the leaf that takes the fewest. */
 static unsigned int capacity(unsigned int level)
 {
 	return level == LEAF ? DEK_LEAF_CUTS : DEK_INNER_CUTS;
@@ -61,6 +56,14 @@ static struct dek_pack *pack_of(struct dek_weave *w, unsigned int level)
 	if (!w->pack[level])
 		w->pack[level] = dek_alloc(sizeof(struct dek_pack));
 	return w->pack[level];
+}
+
+/* How many of the waiting cuts go into one node. */
+static unsigned int fit(unsigned int level, const struct dek_pack *p)
+{
+	if (level == LEAF)
+		return dek_leaf_fit(p->cut, p->count);
+	return p->count < DEK_INNER_CUTS ? p->count : DEK_INNER_CUTS;
 }
 
 static void push(struct dek_weave *w, unsigned int level, __u64 key, uintptr_t value);
@@ -95,24 +98,23 @@ static void push(struct dek_weave *w, unsigned int level, __u64 key, uintptr_t v
 	}
 	p->cut[p->count].key = key;
 	p->cut[p->count++].value = value;
-	if (p->count == 2 * capacity(level))
-		emit(w, level, capacity(level));
+	if (p->count == DEK_PACK_CUTS)
+		emit(w, level, fit(level, p));
 }
 
 /*
- * A level's cuts become nodes. Two halves where there is too much for one, as more will be put between them;
- * but at the end of the map, where ranges are mostly added in order, a full one and the rest.
+ * A level's cuts become nodes. Equal ones where there is too much for one, as more will be put between them;
+ * but at the end of the map, where ranges are mostly added in order, full ones and the rest.
  */
 static void flush(struct dek_weave *w, unsigned int level)
 {
 	struct dek_pack *p = w->pack[level];
 
-	if (!p || !p->count || w->failed)
-		return;
-	if (p->count > capacity(level))
-		emit(w, level, w->closing ? capacity(level) : p->count / 2);
-	if (!w->failed)
-		emit(w, level, p->count);
+	while (p && p->count && !w->failed) {
+		unsigned int most = fit(level, p), parts = (p->count + most - 1) / most;
+
+		emit(w, level, w->closing ? most : (p->count + parts - 1) / parts);
+	}
 }
 
 static unsigned int waiting(const struct dek_weave *w, unsigned int level)
@@ -166,13 +168,12 @@ static void feed(struct dek_weave *w, __u64 key, uintptr_t value)
 
 static void feed_leaf(struct dek_weave *w, const struct dek_leaf *leaf, __u64 end)
 {
-	unsigned int i;
+	struct dek_stretch at = { .end = leaf->base };
 
-	for (i = 0; i < leaf->count; i++) {
-		struct dek_cut cut = dek_leaf_cut(leaf, i);
-
-		feed(w, cut.key, cut.value);
-	}
+	do {
+		at = dek_leaf_at(leaf, at.end);
+		feed(w, at.first, at.value);
+	} while (at.end != ~0ull);
 	advance(w, end, false);
 }
 

@@ -41,13 +41,6 @@ struct dek_tree {
 	__u32 ranges[DEK_STATES]; /* how many there are in each state but plain */
 };
 
-/* One stretch without a cut in it: LBAs [first, end). */
-struct dek_stretch {
-	__u64 first;
-	__u64 end;
-	uintptr_t value;
-};
-
 /* The leaf lba lies in. */
 DEK_ALWAYS_INLINE const struct dek_leaf *dek_tree_leaf(const struct dek_tree *tree, __u64 lba)
 {
@@ -71,10 +64,11 @@ struct dek_edit {
 
 #define DEK_TREE_LEVELS 8u
 
-/* Cuts waiting to become nodes of one level: at most two nodes' worth. */
+/* Cuts waiting to become nodes of one level: enough that what is left of them when one is made makes another. */
+#define DEK_PACK_CUTS 510u
 struct dek_pack {
 	unsigned int count;
-	struct dek_cut cut[2 * DEK_INNER_CUTS];
+	struct dek_cut cut[DEK_PACK_CUTS];
 };
 
 /* A tree being made. Starts zeroed; the packs are kept from one to the next. */

@@ -54,9 +54,10 @@ long starve(Endpoint& e, const std::function<long()>& operation, long no_memory)
 TEST_CASE("every operation survives the failure of any of its allocations") {
     Endpoint e(1 << 20, false);
     e.config.recovering = true;
+    e.config.max_ranges = 8000;
     e.make();
     Ranges map;
-    for (std::uint64_t i = 0; i < 1500; ++i)
+    for (std::uint64_t i = 0; i < 6000; ++i)
         map.push_back({i * 64, 32});
     std::vector<dek_map_entry> page;
     for (std::size_t i = 0; i < DEK_MAP_PAGE; ++i)
@@ -71,7 +72,7 @@ TEST_CASE("every operation survives the failure of any of its allocations") {
 
     Body body;
     for (std::uint64_t i = 0; i < 50; ++i)
-        body.map.push_back({i * 640, 32});
+        body.map.push_back({i * 7680, 32});
     body.map.push_back({1 << 19, 8}); // plain: the command waits
     CHECK(starve(
               e,

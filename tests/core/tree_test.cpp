@@ -92,15 +92,20 @@ class Tree {
         ++shape.leaves;
         shape.wide += leaf->wide;
         shape.cuts += leaf->count;
-        if (leaf->count < 1 || leaf->count > DEK_LEAF_CUTS || leaf->base != first)
+        if (leaf->count < 1 || leaf->count > (leaf->wide ? DEK_LEAF_CUTS : DEK_DENSE_CUTS) ||
+            leaf->base != first)
             FAIL("a leaf of " << int(leaf->count) << " at " << first);
-        for (unsigned i = 0; i < leaf->count; ++i) {
-            const dek_cut cut = dek_leaf_cut(leaf, i);
+        unsigned count = 0;
+        dek_stretch at{};
+        for (at.end = first; at.end != ~0ull; ++count) {
+            at = dek_leaf_at(leaf, at.end);
             if (!out.empty() &&
-                (out.rbegin()->first >= cut.key || out.rbegin()->second == cut.value))
-                FAIL("cuts out of order or without effect at " << cut.key);
-            out.emplace_hint(out.end(), cut.key, cut.value);
+                (out.rbegin()->first >= at.first || out.rbegin()->second == at.value))
+                FAIL("cuts out of order or without effect at " << at.first);
+            out.emplace_hint(out.end(), at.first, at.value);
         }
+        if (count != leaf->count)
+            FAIL("a leaf of " << count << " says it has " << leaf->count);
     }
 };
 
@@ -200,42 +205,46 @@ TEST_CASE("cuts that cluster, and cuts that are far apart, are found like any ot
     }
 }
 
-TEST_CASE("a leaf at the limits of the narrow form is read right, and one beyond them is wide") {
+TEST_CASE("a leaf at the limits of the dense form is read right, and one beyond them is wide") {
     struct Limit {
         const char* what;
-        std::uint64_t last_of_block; // where cut 15 lies; the others are LBAs 0 to 14
-        std::uint64_t next_block;    // where cut 16 lies
+        std::uint64_t last_cut; // the others are LBAs 0 to 16
         unsigned values;
+        bool touching; // nothing plain between them
         bool wide;
     };
-    const auto limit = GENERATE(
-        Limit{"the greatest step", DEK_STEP_MOST - 1, 1000, 3, false},
-        Limit{"a step too far", DEK_STEP_MOST, 1000, 3, true},
-        Limit{"the greatest start", 15, DEK_START_MOST - 2, 3, false}, // cut 17 lies one further
-        Limit{"a start too far", 15, DEK_START_MOST - 1, 3, true},
-        Limit{"as many values as there can be", 15, 16, DEK_LEAF_VALUES, false},
-        Limit{"a value too many", 15, 16, DEK_LEAF_VALUES + 1, true});
+    const auto limit =
+        GENERATE(Limit{"the last granule", DEK_DENSE_GRANULES - 1, 1, false, false},
+                 Limit{"a granule too far", DEK_DENSE_GRANULES, 1, false, true},
+                 Limit{"the last granule of a word", 63, 1, false, false},
+                 Limit{"the first granule of a word", 64, 1, false, false},
+                 Limit{"a run over a whole word", 200, 1, true, false},
+                 Limit{"as many values as there can be", 20, DEK_DENSE_VALUES, false, false},
+                 Limit{"the same, side by side", 20, DEK_DENSE_VALUES, true, false},
+                 Limit{"a value too many", 20, DEK_DENSE_VALUES + 1, false, true});
+    const auto scale = GENERATE(1ull, 8ull, 1ull << 33);
     INFO(limit.what);
     Tree tree;
     Cuts model{{0, DEK_RANGE_PLAIN}};
     std::vector<dek_edit> edits;
-    const auto cut = [&](std::uint64_t first, std::uint64_t end) {
-        const std::uintptr_t value = (1 + edits.size() % (limit.values - 1)) << 6;
-        edits.push_back({first, end, value | DEK_RANGE_KEYED});
-        assign(model, first, end, edits.back().value);
-    };
-    for (std::uint64_t at = 0; at < 15; ++at)
-        cut(at, at < 14 ? at + 1 : limit.last_of_block);
-    cut(limit.last_of_block, limit.next_block);
-    cut(limit.next_block, limit.next_block + 1);
+    const auto value = [&](unsigned i) { return std::uintptr_t(i + 1) << 6 | DEK_RANGE_KEYED; };
+    for (unsigned i = 0; i < limit.values; ++i)
+        edits.push_back(
+            {(1 + 3 * i) * scale, ((limit.touching ? 4 : 3) + 3 * i) * scale, value(i)});
+    edits.back().end = 16 * scale;
+    for (auto& e : edits)
+        assign(model, e.first, e.end, e.value);
+    edits.push_back({limit.last_cut * scale, ~0ull, value(limit.values - 1)}); // to the end
+    model[limit.last_cut * scale] = edits.back().value;
     REQUIRE(tree.edit(edits));
     agree(tree, model);
     Cuts cuts;
     const auto shape = tree.check(cuts);
     CHECK(shape.leaves == 1);
     CHECK(shape.wide == limit.wide);
-    for (std::uint64_t lba = 0; lba < DEK_START_MOST + 300; ++lba)
-        agree_on_lookup(tree, model, lba);
+    for (std::uint64_t at = 0; at < DEK_DENSE_GRANULES + 300; ++at)
+        for (const std::uint64_t lba : {at * scale, at * scale + scale / 2, at * scale + scale - 1})
+            agree_on_lookup(tree, model, lba);
 }
 
 TEST_CASE("ranges added in order fill their leaves") {
@@ -251,7 +260,8 @@ TEST_CASE("ranges added in order fill their leaves") {
     Cuts cuts;
     const auto shape = tree.check(cuts);
     CHECK(shape.cuts == commands * 120); // the first one begins at LBA 0
-    CHECK(shape.leaves <= shape.cuts / DEK_LEAF_CUTS + 2);
+    CHECK(shape.wide == 0);
+    CHECK(shape.leaves <= shape.cuts / 360 + 2); // four values: three commands, and part of one
 }
 
 TEST_CASE("a command replaces a path of nodes for each range, not the tree") {
@@ -311,11 +321,11 @@ TEST_CASE("thinning a tree out, a range here and one there, merges its leaves") 
 TEST_CASE("a tree edit that runs out of memory at any point leaves the old tree and no garbage") {
     Tree tree;
     std::vector<dek_edit> edits, change;
-    for (std::uint64_t i = 0; i < 20'000; ++i)
+    for (std::uint64_t i = 0; i < 40'000; ++i)
         edits.push_back({i * 64, i * 64 + 32, DEK_RANGE_FENCED});
     REQUIRE(tree.edit(edits));
     for (std::uint64_t i = 0; i < 60; ++i)
-        change.push_back({i * 20'000 + 8, i * 20'000 + 16, i << 6 | DEK_RANGE_KEYED});
+        change.push_back({i * 40'000 + 8, i * 40'000 + 16, i << 6 | DEK_RANGE_KEYED});
     Cuts before, after;
     tree.check(before);
     const long blocks = allocator::live();
