@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 #include <fcntl.h>
@@ -74,6 +75,13 @@ Result<void> fill(Device& device) {
 
 std::string number_text(dev_t number) {
     return std::to_string(major(number)) + ":" + std::to_string(minor(number));
+}
+
+std::string node_of(const std::string& number) {
+    std::error_code none;
+    std::string name = std::filesystem::read_symlink("/sys/dev/block/" + number, none).filename();
+    std::replace(name.begin(), name.end(), '!', '/');
+    return name.empty() ? name : "/dev/" + name;
 }
 
 bool Device::same_as(const Device& other) const {

@@ -31,6 +31,9 @@ struct Device {
 
 std::string number_text(dev_t number); // "8:16", as in tables and below /sys/dev/block
 
+// "/dev/loop3", by what the kernel calls it; empty: it is gone.
+std::string node_of(const std::string& number);
+
 enum class Access { read, write };
 // Errc::not_found, invalid_argument (neither a block device nor a regular file, or empty),
 // permission, io.

@@ -77,13 +77,9 @@ Result<std::vector<std::uint8_t>> first_sectors(const std::string& leg) {
         return tl::unexpected(beneath.error());
     if (beneath->size() != 1)
         return fail(Errc::unavailable, leg + " has no table of ours");
-    const std::string node = "/sys/dev/block/" + number_text(beneath->front());
-    char name[256] = {};
-    const auto length = ::readlink(node.c_str(), name, sizeof name - 1);
-    if (length <= 0)
+    const std::string path = node_of(number_text(beneath->front()));
+    if (path.empty())
         return fail(Errc::unavailable, "the device beneath " + leg + " has gone");
-    const std::string_view link(name, static_cast<std::size_t>(length));
-    const std::string path = "/dev/" + std::string(link.substr(link.rfind('/') + 1));
     const Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (fd.get() < 0)
         return fail_errno(errno, path);
@@ -224,8 +220,6 @@ Result<std::optional<Guard::Guarded>> Guard::look_at(const Leg& leg) {
         const auto range = one(r.first, r.count);
         if (r.state == DEK_RANGE_KEYED)
             g.keyed = g.keyed.unite(range);
-        if (r.state == DEK_RANGE_FENCED)
-            g.fenced = g.fenced.unite(range);
         if (r.state != DEK_RANGE_PLAIN && r.state != DEK_RANGE_RESERVED)
             g.closed = g.closed.unite(range);
     }

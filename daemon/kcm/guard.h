@@ -45,8 +45,8 @@ class Guard {
         std::uint32_t unit = 0;
         std::uint64_t lbas = 0;
         LunMap area;
-        std::string why;              // it is none to be guarded, or nobody can tell
-        LunMap fenced, keyed, closed; // now; closed: all that is not plain
+        std::string why;      // it is none to be guarded, or nobody can tell
+        LunMap keyed, closed; // now; closed: all that is not plain
     };
 
     Claims claims(const Volume* coming);

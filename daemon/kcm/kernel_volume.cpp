@@ -45,14 +45,6 @@ Result<dev_t> block_number(const std::string& path) {
     return found.st_rdev;
 }
 
-// "/dev/loop3", by what the kernel calls it; empty: it is gone.
-std::string node_of(const std::string& number) {
-    std::error_code none;
-    std::string name = std::filesystem::read_symlink("/sys/dev/block/" + number, none).filename();
-    std::replace(name.begin(), name.end(), '!', '/');
-    return name.empty() ? name : "/dev/" + name;
-}
-
 // UUID DEVICE OFFSET UNIT, as the target's constructor documents it. By number: paths are the
 // kernel's to look up, and may mean something else to it.
 layers::TableLine target_of(const NodeSpec& spec, dev_t beneath, std::uint64_t lbas) {

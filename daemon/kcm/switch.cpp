@@ -471,11 +471,13 @@ Result<VolumePtr> Controller::switch_to(const std::string& name, const std::stri
         v.wish = found->wish;
         write_record(v);
         parts_.registry->publish(v.state == VolumeState::up && !v.strayed ? *found : v);
+        keep_guard();
         return fail(done.error().code, "volume " + name + " is not switched to " + named(who) +
                                            ": " + done.error().reason);
     }
     reviews_.erase(v.header.uuid);
     parts_.registry->publish(v);
+    keep_guard();
     if (where == "endpoint" && v.encryptor == Encryptor::software)
         return fail(Errc::unsupported,
                     "volume " + name + " has gone to dm-crypt: " + v.survey->decision.why);
