@@ -126,26 +126,15 @@ static __attribute__((__noinline__)) void lookup_any(const struct dek_snapshot *
 	piece_judge(s, at.end - lba, at.value, write, piece);
 }
 
-void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, bool write, struct dek_piece *piece)
+/* Not inline for the same reason. */
+static __attribute__((__noinline__)) void lookup_tree(const struct dek_snapshot *s, __u64 lba, __u64 count, bool write,
+						      struct dek_piece *piece)
 {
-	const struct dek_dense_leaf *dense;
+	const struct dek_dense_leaf *dense = (const struct dek_dense_leaf *)dek_tree_leaf(&s->tree, lba);
 	unsigned int granule, next;
 	uintptr_t value;
 	__u64 left;
 
-	if (__builtin_expect(lba < s->first || lba >= s->end || s->holds, 0)) {
-		lookup_any(s, lba, count, write, piece);
-		return;
-	}
-	if (s->few) {
-		const struct dek_cut *cut = s->few_cut;
-
-		cut += (cut[1].key <= lba) + (cut[2].key <= lba) + (cut[3].key <= lba);
-		left = cut[1].key - lba;
-		piece_judge(s, left < count ? left : count, cut->value, write, piece);
-		return;
-	}
-	dense = (const struct dek_dense_leaf *)dek_tree_leaf(&s->tree, lba);
 	/* One miss, not two in a row. */
 	__builtin_prefetch((const char *)dense + 64);
 	__builtin_prefetch((const char *)dense + 128);
@@ -164,6 +153,24 @@ void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, b
 	left = dense->leaf.base + ((__u64)next << dense->leaf.shift) - lba;
 	value = dek_dense_set(dense, granule) ? dense->value[dek_dense_index(dense, granule)] : 0;
 	piece_judge(s, left < count ? left : count, value, write, piece);
+}
+
+void dek_snapshot_lookup(const struct dek_snapshot *s, __u64 lba, __u64 count, bool write, struct dek_piece *piece)
+{
+	const struct dek_cut *cut = s->few_cut;
+	__u64 left;
+
+	if (__builtin_expect(lba < s->first || lba >= s->end || s->holds, 0)) {
+		lookup_any(s, lba, count, write, piece);
+		return;
+	}
+	if (!s->few) {
+		lookup_tree(s, lba, count, write, piece);
+		return;
+	}
+	cut += (cut[1].key <= lba) + (cut[2].key <= lba) + (cut[3].key <= lba);
+	left = cut[1].key - lba;
+	piece_judge(s, left < count ? left : count, cut->value, write, piece);
 }
 
 bool dek_snapshot_next(const struct dek_snapshot *s, __u64 lba, struct dek_range_entry *out)

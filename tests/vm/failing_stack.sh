@@ -42,7 +42,7 @@ own() { # LEG [FENCE]: it goes by its own engine and fence again
 # ---- two volumes on the same two legs: a filesystem on stripes, a concatenation
 
 begin_w() {
-    vm_load /dev/dek/w --state w.state --fsync 32 --pause 4000 --most 32 --seed 9 >w.log 2>&1 &
+    vm_load /dev/dek/w --state w.state --fsync 32 --pause "${pause:-4000}" --most 32 --seed 9 >w.log 2>&1 &
     w_load=$!
 }
 end_w() {

@@ -12,6 +12,7 @@
 # shellcheck source=tests/vm/recorded.sh
 . /t/recorded.sh
 cd /tmp || exit
+pause=20000 # microseconds: what is recorded has to hold all of it
 # shellcheck source=tests/vm/failing_stack.sh
 . /t/failing_stack.sh
 check "legs" legs
@@ -24,7 +25,7 @@ check "the legs encrypt" both endpoints
 mkfs.ext4 -q /dev/dek/v
 mount /dev/dek/v /v
 put_files
-begin_load /v/load --size 16384 --fsync 32 --pause 4000 --most 32
+begin_load /v/load --size 16384 --fsync 32 --pause $pause --most 32
 begin_w
 sleep 1
 moved_or_killed() { ! kill -0 "$kcmd" 2>/dev/null || both software; }
