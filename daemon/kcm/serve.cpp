@@ -153,15 +153,17 @@ Result<void> Controller::put_in_service(Volume& v, const KeyFinder& keys, Undo& 
         v.encryptor = v.survey->decision.who;
     }
     if (v.encryptor == layers::Encryptor::endpoints)
-        if (auto r = guard_.keep(&v); !r)
+        if (auto r = guard_.keep(&v); !r) {
+            keep_guard(); // the volume does not come: what it would have had fenced is not
             return r;
+        }
     const auto beneath = std::make_shared<Beneath>(*at.shim, v.header, v.survey);
     // It points into the header of the caller's volume. What somebody has open goes on encrypting.
     undo.add([this, beneath, copy = v, backend = at.backend.get()] {
         const auto gone = backend->conceal(copy.node(), std::chrono::milliseconds(2000));
         if (auto r = gone ? beneath->leave() : gone; !r)
             log_error("legs-not-left", r.error(), {{"volume", copy.name}});
-        if (gone) // nobody else would look soon
+        else // nobody else would look soon
             keep_guard();
     });
     KernelKeys ring;

@@ -101,7 +101,7 @@ static struct dek_stretch wide_at(const struct dek_wide_leaf *wide, __u64 lba)
 	at.first = wide_key(wide, e);
 	if (e + 1 < wide->entry + wide->leaf.count)
 		at.end = wide_key(wide, e + 1);
-	at.value = wide->value[*e & ((1u << wide->leaf.bits) - 1)];
+	at.value = (uintptr_t)wide->entry[wide->leaf.count + (*e & ((1u << wide->leaf.bits) - 1))];
 	return at;
 }
 
@@ -215,9 +215,13 @@ static struct dek_leaf *dense_create(const struct dek_cut *cut, unsigned int n)
 static struct dek_leaf *wide_create(const struct dek_cut *cut, unsigned int n)
 {
 	__u8 index[DEK_LEAF_CUTS];
-	unsigned int values = palette_collect(cut, n, index), shift = common_shift(cut, n), i;
-	struct dek_wide_leaf *wide = dek_alloc(sizeof(*wide) + (values + 1) * sizeof(wide->value[0]));
+	unsigned int values, shift = common_shift(cut, n), i;
+	struct dek_wide_leaf *wide;
 
+	if (n > DEK_LEAF_CUTS) /* not what dek_leaf_fit() said */
+		return NULL;
+	values = palette_collect(cut, n, index);
+	wide = dek_alloc(sizeof(*wide) + (n + values + 1) * sizeof(wide->entry[0]));
 	if (!wide)
 		return NULL;
 	wide->leaf.wide = true;
@@ -225,7 +229,7 @@ static struct dek_leaf *wide_create(const struct dek_cut *cut, unsigned int n)
 	wide->leaf.bits = values ? (__u8)(32 - __builtin_clz(values)) : 0;
 	for (i = 0; i < n; i++) {
 		wide->entry[i] = (cut[i].key - cut[0].key) >> shift << wide->leaf.bits | index[i];
-		wide->value[index[i]] = cut[i].value;
+		wide->entry[n + index[i]] = cut[i].value;
 	}
 	return &wide->leaf;
 }

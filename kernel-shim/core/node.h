@@ -35,7 +35,7 @@ struct dek_cut {
 	uintptr_t value;
 };
 
-#define DEK_LEAF_CUTS 144u /* of a wide leaf */
+#define DEK_LEAF_CUTS 120u /* of a wide leaf: with a few values just under a KiB */
 #define DEK_DENSE_CUTS 400u
 #define DEK_DENSE_LEAST 48u /* rather a wide leaf than a dense one of fewer, if there are more */
 #define DEK_DENSE_VALUES 4u /* other than 0 */
@@ -70,8 +70,7 @@ struct dek_dense_leaf {
 /* Distances may have any size an LBA has. */
 struct dek_wide_leaf {
 	struct dek_leaf leaf;
-	__u64 entry[DEK_LEAF_CUTS]; /* the distance, and below it the index */
-	uintptr_t value[];
+	__u64 entry[]; /* the distance, and below it the index of the value; behind the last one: the values */
 };
 
 /* One stretch without a cut in it: LBAs [first, end). */

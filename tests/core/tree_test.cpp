@@ -11,7 +11,7 @@
 #include "allocator.h"
 #include <dek/ioctl.h>
 extern "C" { // private, so written for C alone
-#include <tree.h>
+#include <snapshot_private.h>
 }
 
 namespace {
@@ -131,6 +131,17 @@ void agree_on_lookup(const Tree& tree, const Cuts& model, std::uint64_t lba) {
     if (at.first != std::prev(next)->first || at.value != std::prev(next)->second ||
         at.end != (next == model.end() ? lba_end : next->first))
         FAIL("LBA " << lba << " is found in [" << at.first << ", " << at.end << ")");
+    static dek_snapshot s; // as the data path sees it
+    s.tree = tree.tree;
+    s.end = lba_end;
+    s.generation = 1;
+    dek_snapshot_judge(&s);
+    dek_snapshot_shorten(&s);
+    dek_piece piece;
+    dek_snapshot_lookup(&s, lba, ~0ull, false, &piece);
+    if (piece.count != at.end - lba || piece.verdict != s.verdict[at.value & DEK_VALUE_STATE][0] ||
+        piece.association != dek_value_association(at.value))
+        FAIL("the verdict on LBA " << lba << " is " << piece.verdict << " for " << piece.count);
 }
 
 std::uintptr_t some_value(std::mt19937_64& random, unsigned kinds) {
@@ -222,7 +233,7 @@ TEST_CASE("a leaf at the limits of the dense form is read right, and one beyond 
                  Limit{"as many values as there can be", 20, DEK_DENSE_VALUES, false, false},
                  Limit{"the same, side by side", 20, DEK_DENSE_VALUES, true, false},
                  Limit{"a value too many", 20, DEK_DENSE_VALUES + 1, false, true});
-    const auto scale = GENERATE(1ull, 8ull, 1ull << 33);
+    const auto scale = GENERATE(1ull, 8ull, 1ull << 33, 1ull << 44);
     INFO(limit.what);
     Tree tree;
     Cuts model{{0, DEK_RANGE_PLAIN}};
@@ -244,7 +255,27 @@ TEST_CASE("a leaf at the limits of the dense form is read right, and one beyond 
     CHECK(shape.wide == limit.wide);
     for (std::uint64_t at = 0; at < DEK_DENSE_GRANULES + 300; ++at)
         for (const std::uint64_t lba : {at * scale, at * scale + scale / 2, at * scale + scale - 1})
-            agree_on_lookup(tree, model, lba);
+            for (const std::uint64_t far : {std::uint64_t(0), std::uint64_t(scale) << 32})
+                if (scale < 1ull << 23 || !far)
+                    agree_on_lookup(tree, model, lba + far);
+}
+
+TEST_CASE("two values side by side to the end of a leaf are two") {
+    Tree tree;
+    Cuts model{{0, DEK_RANGE_PLAIN}, {8, 1 << 6 | DEK_RANGE_KEYED}, {16, 2 << 6 | DEK_RANGE_KEYED}};
+    REQUIRE(tree.edit({{8, 16, 1 << 6 | DEK_RANGE_KEYED}, {16, ~0ull, 2 << 6 | DEK_RANGE_KEYED}}));
+    agree(tree, model);
+    for (std::uint64_t lba = 0; lba < 600; ++lba)
+        agree_on_lookup(tree, model, lba);
+}
+
+TEST_CASE("a range of one LBA is found in the few") {
+    Tree tree;
+    Cuts model{{0, DEK_RANGE_PLAIN}};
+    REQUIRE(tree.edit({{10, 11, DEK_RANGE_FENCED}}));
+    assign(model, 10, 11, DEK_RANGE_FENCED);
+    for (std::uint64_t lba = 0; lba < 20; ++lba)
+        agree_on_lookup(tree, model, lba);
 }
 
 TEST_CASE("ranges added in order fill their leaves") {
