@@ -117,10 +117,10 @@ Result<void> drop_strangers(Shim& shim, const Uuid& leg, const LunMap& claimed) 
 bool lvm_is_at_work() {
     std::set<std::string> files;
     std::error_code none;
-    std::filesystem::directory_iterator file("/run/lock/lvm", none);
-    for (; !none && file != std::filesystem::directory_iterator(); file.increment(none)) {
+    std::filesystem::directory_iterator lock("/run/lock/lvm", none);
+    for (; !none && lock != std::filesystem::directory_iterator(); lock.increment(none)) {
         struct stat st;
-        if (::stat(file->path().c_str(), &st) == 0)
+        if (::stat(lock->path().c_str(), &st) == 0)
             files.insert(std::to_string(st.st_ino));
     }
     std::ifstream locks("/proc/locks"); // "1: FLOCK ADVISORY WRITE 304 00:17:1012 0 EOF"
