@@ -51,6 +51,11 @@ setting() { # SUITE NAME DEFAULT
     value=$(sed -n "s/^# $2: //p" "$(script_of "$1")")
     echo "${value:-$3}"
 }
+limit() { # SUITE: seconds
+    local own
+    own=$(setting "$1" seconds "${VM_SECONDS:-600}")
+    echo $((own > ${VM_SECONDS:-0} ? own : VM_SECONDS))
+}
 script_of() { # SUITE
     if [ -e "$here/$folder/$1.sh" ]; then echo "$here/$folder/$1.sh"; else echo "$here/debug/suites/$1.sh"; fi
 }
@@ -103,7 +108,7 @@ run_suite() { # VERSION SUITE
         disk=(-- -drive "file=$work/$version-disk,if=virtio,format=raw,cache=unsafe")
     fi
     "$here/vm.sh" -k "$kernel" -b "$(base "$version" "$(setting "$suite" base "$folder")")" \
-        -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "$(setting "$suite" seconds "${VM_SECONDS:-600}")" \
+        -m "$(setting "$suite" memory "${VM_MEMORY:-2G}")" -t "$(limit "$suite")" \
         -a "${VM_ARGS:-}" "$test" "${disk[@]}" >"$work/$version-$suite.log" 2>&1
     rc=$?
     grep -aE '^(ok|FAILED|    )' "$work/$version-$suite.log" | tr -d '\r'
