@@ -66,7 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         rebuild(command);
     sample::Block response = block;
     if (command.opcode == DEK_OP_HANDSHAKE)
-        dek_block_answer_handshake(response.data(), 1);
+        dek_block_answer_handshake(response.data(), 1, DEK_PROTO_VERSION);
     else
         dek_block_answer(response.data(), DEK_BUSY);
     demand(dek_block_decode(response.data(), &command) == DEK_OK);

@@ -420,7 +420,8 @@ void dek_endpoint_command(struct dek_endpoint *ep, __u8 block[DEK_BLOCK_SIZE], s
 	memset(change, 0, sizeof(*change));
 	if (status == DEK_OK && cmd.opcode == DEK_OP_HANDSHAKE) {
 		if (dek_same_text(cmd.class_name, ep->config.class_name))
-			dek_block_answer_handshake(block, ep->id);
+			dek_block_answer_handshake(block, ep->id,
+						   ep->config.version ? ep->config.version : DEK_PROTO_VERSION);
 		else
 			dek_block_answer(block, DEK_UNKNOWN_ENDPOINT);
 		return;

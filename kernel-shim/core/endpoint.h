@@ -49,6 +49,7 @@ struct dek_endpoint_config {
 	__u32 data_unit; /* bytes; the only unit associations may have */
 	__u32 block; /* bytes, at least data_unit: I/O can be cut there, so maps align to it; 0: data_unit */
 	const char *class_name; /* not copied: "EHBA" */
+	__u32 version; /* of the protocol, as a Handshake is answered; 0: DEK_PROTO_VERSION */
 	enum dek_fence fence;
 	__u32 engine; /* DEK_ENGINE_*, kept and told, not looked into; 0: off, and it takes no association */
 	/* A new life of a volume that had a map or keys: unmapped and fenced ranges wait, later both are fenced. */

@@ -7,6 +7,7 @@
 #include <linux/sched/mm.h>
 
 #include "inline.h"
+#include "rehearsal.h"
 
 DEFINE_MUTEX(dek_registry_lock);
 LIST_HEAD(dek_registry);
@@ -225,6 +226,7 @@ static int object_init(struct dek_object *o, const struct dek_place *place)
 		.data_unit = place->data_unit,
 		.block = place->cut,
 		.class_name = DEK_CLASS_EHBA,
+		.version = dek_rehearsal_version(),
 		.fence = place->fence,
 		.max_associations = DEK_MAX_ASSOCIATIONS,
 		.max_ranges = DEK_MAX_MAP_RANGES,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Rehearsal mode (rehearsal.c): an engine that is full, busy or broken on command. */
+/* Rehearsal mode (rehearsal.c): an engine that is full, busy, broken or of another version on command. */
 #ifndef DEK_REHEARSAL_H
 #define DEK_REHEARSAL_H
 
@@ -19,5 +19,7 @@ static inline bool dek_rehearsal_fails(void)
 void dek_rehearsal_key(int by);
 /* May a new key be taken now? */
 enum dek_status dek_rehearsal_ready(void);
+/* The protocol's version that a new endpoint answers a Handshake with; 0: its own. */
+__u32 dek_rehearsal_version(void);
 
 #endif

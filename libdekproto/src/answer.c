@@ -20,12 +20,12 @@ static void reverse(__u8 *p, __u32 n)
 	}
 }
 
-void dek_block_answer_handshake(__u8 block[DEK_BLOCK_SIZE], __u64 endpoint_id)
+void dek_block_answer_handshake(__u8 block[DEK_BLOCK_SIZE], __u64 endpoint_id, __u32 version)
 {
 	struct dek_wire_handshake *w = (struct dek_wire_handshake *)block;
 
-	if (dek_get_le32(&w->head.version) > DEK_PROTO_VERSION)
-		dek_put_le32(&w->head.version, DEK_PROTO_VERSION);
+	if (dek_get_le32(&w->head.version) > version)
+		dek_put_le32(&w->head.version, version);
 	dek_put_le64(&w->head.endpoint_id, endpoint_id);
 	reverse(w->random1, DEK_RANDOM1_SIZE);
 	reverse(w->random2, DEK_RANDOM2_SIZE);

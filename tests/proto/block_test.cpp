@@ -67,7 +67,7 @@ TEST_CASE("a handshake goes out, is answered, and is recognised", "[block]") {
     CommandBlock command = CommandBlock::handshake("EHBA", noise(), 99).value();
     CommandBlock response = copy_of(command);
     CHECK_FALSE(dek_handshake_affirmative(command.data(), response.data())); // an echo is no answer
-    dek_block_answer_handshake(response.data(), 1234);
+    dek_block_answer_handshake(response.data(), 1234, DEK_PROTO_VERSION);
     REQUIRE(dek_handshake_affirmative(command.data(), response.data()));
     auto answer = response.answer_to(command);
     REQUIRE(answer);
@@ -81,7 +81,7 @@ TEST_CASE("a handshake answer that is wrong in one thing is not affirmative", "[
     CommandBlock command = CommandBlock::handshake("EHBA", noise(), 99).value();
     auto affirmative = [&](std::size_t at, bool seal = true, int bit = 1) {
         CommandBlock response = copy_of(command);
-        dek_block_answer_handshake(response.data(), 1234);
+        dek_block_answer_handshake(response.data(), 1234, DEK_PROTO_VERSION);
         response.data()[at] ^= static_cast<std::uint8_t>(bit);
         if (seal)
             dek_block_seal(response.data());
@@ -108,11 +108,11 @@ TEST_CASE("the endpoint negotiates a newer version down, never up", "[block]") {
     dek_put_le32(&block[16], 7);
     dek_block_seal(block.data());
     Block response = block;
-    dek_block_answer_handshake(response.data(), 1);
+    dek_block_answer_handshake(response.data(), 1, DEK_PROTO_VERSION);
     CHECK(dek_get_le32(&response[16]) == DEK_PROTO_VERSION);
     CHECK(dek_handshake_affirmative(block.data(), response.data()));
     response = sample::handshake();
-    dek_block_answer_handshake(response.data(), 1);
+    dek_block_answer_handshake(response.data(), 1, DEK_PROTO_VERSION);
     CHECK(dek_get_le32(&response[16]) == DEK_PROTO_VERSION);
 }
 

@@ -122,7 +122,7 @@ TEST_CASE("vector: a Handshake and its answer", "[vectors]") {
     memcpy(random.data() + 512, &command[1152], 256);
     dek::CommandBlock built = dek::CommandBlock::handshake("EHBA", random, controller).value();
     CHECK(std::equal(command.begin(), command.end(), built.data()));
-    dek_block_answer_handshake(command.data(), endpoint);
+    dek_block_answer_handshake(command.data(), endpoint, DEK_PROTO_VERSION);
     CHECK(command == answer);
 }
 

@@ -111,8 +111,8 @@ __u32 dek_associate_capacity(const struct dek_blob *blob, __u32 key_id_length);
 
 /* Turn a command into its response in place: status, recomputed checksum. A key in it stays: wipe both. */
 void dek_block_answer(__u8 block[DEK_BLOCK_SIZE], enum dek_status status);
-/* The endpoint's side of Handshake: version negotiated down, ID filled in, both regions reversed, sealed. */
-void dek_block_answer_handshake(__u8 block[DEK_BLOCK_SIZE], __u64 endpoint_id);
+/* The endpoint's side of Handshake: negotiated down to its version, ID filled in, both regions reversed, sealed. */
+void dek_block_answer_handshake(__u8 block[DEK_BLOCK_SIZE], __u64 endpoint_id, __u32 version);
 /*
  * True when `response` is what an endpoint of the class answers to `command`: a valid Handshake with status
  * Success, the same controller handle, a version no higher, and both regions reversed.

@@ -20,7 +20,7 @@ get() { dd if=/dev/mapper/v of=/tmp/got bs=64k count=1 iflag=direct && cmp /tmp/
 dd if=/dev/urandom of=/tmp/plain bs=64k count=1 2>/dev/null
 
 load
-for name in capacity busy failure; do
+for name in capacity busy version failure; do
     check "off: rehearse_$name cannot be set" refused knob $name 1
 done
 check "off: the engine is the CPU's" sh -c "vm_endpoint $(uuid_of 0) version | grep -q aes"
