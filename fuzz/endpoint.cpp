@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "rig.h"
@@ -165,10 +166,14 @@ class Sentinel {
     // What was keyed had to be in the new map.
     void committed() {
         must_.assign(lbas, false);
-        yielded_.assign(lbas, false);
-        for (const auto& e : open_)
-            if (e.kind == DEK_MAP_ENCRYPT)
-                std::fill_n(must_.begin() + static_cast<long>(e.first), e.count, true);
+        const auto before = std::exchange(yielded_, std::vector<bool>(lbas, false));
+        for (const auto& e : open_) {
+            const auto first = static_cast<long>(e.first), end = first + static_cast<long>(e.count);
+            if (e.kind != DEK_MAP_RESERVED)
+                std::fill(must_.begin() + first, must_.begin() + end, true);
+            if (e.kind == DEK_MAP_KEEP)
+                std::copy(before.begin() + first, before.begin() + end, yielded_.begin() + first);
+        }
         open_.clear();
         for (const auto& r : shim_.ranges())
             if (r.state == DEK_RANGE_KEYED && !must_[r.first])

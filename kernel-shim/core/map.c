@@ -35,7 +35,7 @@ static bool open_map_reserve(struct dek_open_map *open, __u32 n)
 
 static bool entry_valid(const struct dek_endpoint *ep, const struct dek_map_entry *e, __u64 from)
 {
-	return (e->kind == DEK_MAP_ENCRYPT || e->kind == DEK_MAP_RESERVED) && !e->reserved && e->first >= from &&
+	return e->kind >= DEK_MAP_ENCRYPT && e->kind <= DEK_MAP_KEEP && !e->reserved && e->first >= from &&
 	       dek_inside(ep, e->first, e->count) && dek_aligned(ep, e->first, e->count);
 }
 
@@ -74,18 +74,19 @@ static int map_add(struct dek_endpoint *ep, const struct dek_ioc_map *page)
 }
 
 /*
- * [first, end) of the new map is `base`, but for what is keyed now, which stays. False: it is not to be encrypted
- * any more.
+ * [first, end) of the new map is `base`, but for what is keyed now, which stays, and with `keep` what is yielded.
+ * False: something keyed is not to be encrypted any more.
  */
-static bool map_cut(struct dek_endpoint *ep, __u64 first, __u64 end, uintptr_t base)
+static bool map_cut(struct dek_endpoint *ep, __u64 first, __u64 end, uintptr_t base, bool keep)
 {
 	while (first < end) {
 		struct dek_stretch at = dek_tree_find(&ep->newest->tree, first, ep->newest->end);
-		bool keyed = dek_value_state(at.value) == DEK_RANGE_KEYED;
+		enum dek_range_state state = dek_value_state(at.value);
+		bool stays = state == DEK_RANGE_KEYED || (keep && state == DEK_RANGE_YIELDED);
 
-		if (keyed && base != DEK_RANGE_FENCED)
+		if (state == DEK_RANGE_KEYED && base != DEK_RANGE_FENCED)
 			return false;
-		dek_tree_cut(&ep->weave, first, keyed ? at.value : base);
+		dek_tree_cut(&ep->weave, first, stays ? at.value : base);
 		first = at.end;
 	}
 	return true;
@@ -99,13 +100,14 @@ static bool map_weave(struct dek_endpoint *ep)
 	for (i = 0; i < ep->open.count; i++) {
 		const struct dek_map_entry *e = &ep->open.entry[i];
 
-		if (!map_cut(ep, lba, e->first, DEK_RANGE_PLAIN))
+		if (!map_cut(ep, lba, e->first, DEK_RANGE_PLAIN, false))
 			return false;
 		lba = e->first + e->count;
-		if (!map_cut(ep, e->first, lba, e->kind == DEK_MAP_ENCRYPT ? DEK_RANGE_FENCED : DEK_RANGE_RESERVED))
+		if (!map_cut(ep, e->first, lba, e->kind == DEK_MAP_RESERVED ? DEK_RANGE_RESERVED : DEK_RANGE_FENCED,
+			     e->kind == DEK_MAP_KEEP))
 			return false;
 	}
-	if (!map_cut(ep, lba, ep->newest->end, DEK_RANGE_PLAIN))
+	if (!map_cut(ep, lba, ep->newest->end, DEK_RANGE_PLAIN, false))
 		return false;
 	dek_tree_cut(&ep->weave, ep->newest->end, DEK_RANGE_PLAIN);
 	return true;

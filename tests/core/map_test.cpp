@@ -114,7 +114,7 @@ TEST_CASE("a page with a bad entry drops the open map and changes nothing") {
         bad.count = ~0ull - 7;
     }
     SECTION("of no kind") {
-        bad.kind = 3;
+        bad.kind = 4;
     }
     SECTION("of kind 0") {
         bad.kind = 0;
@@ -215,6 +215,33 @@ TEST_CASE("a new map ends every yield") {
     CHECK(e.write(0) == DEK_FENCED);
     CHECK(e.write(32) == DEK_PASS);
     CHECK(e.change.drain_count == DEK_DRAIN_ALL);
+}
+
+TEST_CASE("what a new map keeps stays yielded, and is fenced where it was not") {
+    Endpoint e;
+    REQUIRE(e.map(1, {{0, 64}, {128, 64}}) == 0);
+    std::uint64_t token = 0;
+    REQUIRE(e.quiesce(0, 64, token) == 0);
+    REQUIRE(e.yield(token, 0, 64) == 0);
+    REQUIRE(e.release(token) == 0);
+    const Answer keyed = e.associate({{128, 8}});
+    const auto keep = [](std::uint64_t first, std::uint64_t count) {
+        return dek_map_entry{first, count, DEK_MAP_KEEP, 0};
+    };
+    REQUIRE(e.map_page(2, all_flags, {keep(8, 32), encrypt(40, 8), keep(96, 96)}) == 0);
+    CHECK(e.write(0) == DEK_PASS); // plain
+    CHECK(e.ranges().front().first == 8);
+    CHECK(e.ranges().front().count == 32);
+    CHECK(e.ranges().front().state == DEK_RANGE_YIELDED);
+    CHECK(e.write(8) == DEK_PASS);
+    CHECK(e.write(40) == DEK_FENCED);
+    CHECK(e.write(48) == DEK_PASS);
+    CHECK(e.write(96) == DEK_FENCED); // was plain
+    CHECK(e.write(128) == DEK_CRYPT);
+    CHECK(e.write(136) == DEK_FENCED);
+    REQUIRE(e.map_page(3, all_flags, {keep(0, 128)}) == -EBUSY); // a key stands beyond
+    REQUIRE(e.disassociate(keyed.handle).status == DEK_OK);
+    CHECK(e.map_page(4, all_flags, {{8, 8, 4, 0}}) == -EINVAL);
 }
 
 TEST_CASE("a map of many pages is in force as it was sent") {

@@ -77,8 +77,9 @@ TEST_CASE("a map with a wrong range is refused, and the open one dropped") {
         {encrypt(~0ull - 7, 16)},        // overflowing
         {encrypt(4, 8)},                 // unaligned
         {encrypt(0, 4)},
-        {encrypt(0, 0)},              // empty
-        {{0, 8, 7, 0}},               // of no kind
+        {encrypt(0, 0)}, // empty
+        {{0, 8, 0, 0}},  // of no kind
+        {{0, 8, 4, 0}},
         {{0, 8, DEK_MAP_ENCRYPT, 1}}, // reserved must be zero
     };
     Volume v;

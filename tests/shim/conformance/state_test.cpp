@@ -125,7 +125,15 @@ TEST_CASE_METHOD(Fixture, "yielded: ciphertext passes, until a key or a new map 
     REQUIRE(v.write(0, data) == 0);
     CHECK(v.on_device(0, 8) == data);
     CHECK(reads(0, data));
-    REQUIRE(v.map(2, {{0, 1024}}) == 0);
+    auto keep = v.argument<dek_ioc_map>();
+    keep.generation = 2;
+    keep.flags = DEK_MAP_BEGIN | DEK_MAP_ADD | DEK_MAP_COMMIT;
+    keep.entry[keep.count++] = {0, 512, DEK_MAP_KEEP, 0};
+    REQUIRE(v.caller().call(DEK_IOC_MAP, keep) == 0);
+    CHECK(state_at(v, 0) == DEK_RANGE_YIELDED);
+    CHECK(state_at(v, 512) != DEK_RANGE_YIELDED);
+    CHECK(reads(0, data));
+    REQUIRE(v.map(3, {{0, 1024}}) == 0);
     CHECK(state_at(v, 0) == DEK_RANGE_FENCED);
     CHECK(v.read(0, got) == EIO);
     REQUIRE(v.quiesce(0, 1024, token) == 0);
