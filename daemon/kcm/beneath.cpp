@@ -78,7 +78,26 @@ Result<void> Beneath::query() {
     return talk.query(encrypted_device_map(*header_));
 }
 
+// What a mirror copies where a leg lets ciphertext pass would be encrypted once more on its way.
+Result<void> Beneath::check_no_ciphertext_moves() {
+    for (const auto& device : survey_->stack.devices) {
+        if (!device.copying)
+            continue;
+        for (const auto& leg : legs()) {
+            const auto ranges = shim_->ranges(leg.uuid);
+            if (!ranges)
+                return tl::unexpected(ranges.error());
+            for (const auto& r : *ranges)
+                if (r.state == DEK_RANGE_YIELDED && !leg.map.intersect(one(r)).empty())
+                    return fail(Errc::busy, title(device) + " is copying ciphertext");
+        }
+    }
+    return {};
+}
+
 Result<void> Beneath::encrypt(const KeyFinder& find_key) {
+    if (auto r = check_no_ciphertext_moves(); !r)
+        return r;
     for (const auto& leg : legs())
         if (auto r = cover(*shim_, leg.uuid, leg.map); !r)
             return fail(r.error().code, leg.name + ": " + r.error().reason);

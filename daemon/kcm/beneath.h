@@ -45,6 +45,7 @@ class Beneath {
     };
     std::vector<Leg> legs() const;
     Result<std::vector<Leg>> legs_there();
+    Result<void> check_no_ciphertext_moves();
     Result<layers::Tree> tree();
     Result<bool> let_go(const Leg& leg); // true: something was keyed
     Result<LunMap> uncovered(const Leg& leg);

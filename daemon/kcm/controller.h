@@ -9,7 +9,7 @@
 
 #include "kcm/device_use.h"
 #include "kcm/guard.h"
-#include "kcm/header_site.h"
+#include "kcm/header_reader.h"
 #include "kcm/key_service.h"
 #include "kcm/keystore_seat.h"
 #include "kcm/legs.h"
@@ -142,6 +142,7 @@ class Controller {
     // The header of volume `uuid` as it is there now: authenticated, and no older than one seen.
     Result<volume::Header> read_current(const Device& device, const HeaderQuery& query,
                                         const Uuid& uuid);
+    Result<volume::Header> current(const SitedHeader& sited, const Uuid& uuid);
     Result<void> check_name_free(const std::string& name);
     // Which one it is to be: its kind.
     Result<std::string> choose_shim(ShimChoice choice, const std::string& endpoint_policy);
@@ -219,13 +220,14 @@ class Controller {
 
     // resync.cpp
     bool resync_volume(const Record& record, const std::vector<dek_list_entry>& endpoints);
-    Result<Device> device_of(const Record& record);
+    Result<ReadHeader> header_of(const Record& record);
     Result<void> read_again(Volume& volume, const Record& record);
     void describe(Volume& volume, const Record& record, const dek_list_entry& endpoint);
     Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
     void revive(const Volume& volume, const dek_list_entry& endpoint);
+    Result<std::shared_ptr<const Survey>> find_legs(Volume& volume, const Record& record);
     Result<void> yield_legs(Volume& volume, const Record& record);
-    void release_leg(const ShimSite& at, const dek_list_entry& leg);
+    bool release_legs(Shim& shim);
     bool resync_lines(const Record& record);
     Result<void> resume_lines(Volume& volume, bool grown = false);
     bool settle_record(Volume volume, const Record& record, const Result<void>& done);
@@ -233,7 +235,7 @@ class Controller {
     bool resync_site(const ShimSite& at, std::vector<Record> records);
     std::optional<Record> record_of_stranger(const ShimSite& at, const dek_list_entry& endpoint);
     void release_tokens(const Volume& volume);
-    void lost(const Record& record);
+    bool lost(const Record& record);
 
     const ShimSite& site(const Volume& volume) const { return parts_.shims.of(volume.shim); }
     std::string link_path(const std::string& name) const {
@@ -245,6 +247,7 @@ class Controller {
     Records records_;
     Legs legs_;
     Guard guard_;
+    HeaderReader headers_;
     std::map<Uuid, Review> reviews_;
     std::set<std::string> lent_; // legs, by UUID, that have another engine than their own
 };

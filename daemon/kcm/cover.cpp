@@ -44,31 +44,38 @@ Result<LegMap> read_map(Shim& shim, const Uuid& leg) {
     return map;
 }
 
-std::vector<dek_map_entry> entries_of(const LegMap& now, const LunMap& encrypted) {
+std::vector<dek_map_entry> entries_of(const LegMap& now, const LunMap& encrypted,
+                                      const LunMap& yielded) {
     auto entries = now.reserved;
-    for (const auto& r : encrypted.ranges())
+    const LunMap kept = now.yielded.intersect(yielded);
+    const LunMap rest = encrypted.subtract(kept);
+    for (const auto& r : kept.ranges())
+        entries.push_back({r.first, r.count, DEK_MAP_KEEP, 0});
+    for (const auto& r : rest.ranges())
         entries.push_back({r.first, r.count, DEK_MAP_ENCRYPT, 0});
     std::sort(entries.begin(), entries.end(),
               [](const auto& a, const auto& b) { return a.first < b.first; });
     return entries;
 }
 
-// A new map fences what was yielded, so I/O waits until it is yielded again.
+// What others have yielded stays so at every moment. What is yielded anew is fenced between its map
+// and that, so I/O waits meanwhile.
 Result<void> change(Shim& shim, const Uuid& leg, const LegMap& now, const LunMap& encrypted,
                     const LunMap& yielded) {
     const bool new_map = now.generation == 0 || !(now.encrypted == encrypted) ||
                          !now.yielded.subtract(yielded).empty();
-    if (!new_map && !now.held && now.yielded == yielded)
-        return {};
-    if (!now.held && now.yielded.empty() && yielded.empty())
-        return shim.map(leg, now.generation + 1, entries_of(now, encrypted));
+    const LunMap fresh = yielded.subtract(now.yielded);
+    const auto send = [&]() -> Result<void> {
+        return new_map ? shim.map(leg, now.generation + 1, entries_of(now, encrypted, yielded))
+                       : Result<void>();
+    };
+    if (!now.held && fresh.empty())
+        return send();
     auto hold = Hold::whole(shim, leg);
     if (!hold)
         return tl::unexpected(hold.error());
-    if (new_map)
-        if (auto r = shim.map(leg, now.generation + 1, entries_of(now, encrypted)); !r)
-            return r;
-    const LunMap fresh = new_map ? yielded : yielded.subtract(now.yielded);
+    if (auto r = send(); !r)
+        return r;
     for (const auto& r : fresh.ranges())
         if (auto done = shim.yield(leg, hold->token(), r); !done)
             return done;

@@ -29,8 +29,9 @@ Result<void> set_engine(Shim& shim, const Uuid& leg, std::uint32_t engine) {
     return done;
 }
 
-// Where nothing is fenced it makes no difference to any I/O.
-Result<void> set_fence(Shim& shim, const Uuid& leg, std::uint32_t fence) {
+} // namespace
+
+Result<void> set_own_fence(Shim& shim, const Uuid& leg, std::uint32_t fence) {
     const auto ranges = shim.ranges(leg);
     if (!ranges)
         return tl::unexpected(ranges.error());
@@ -38,8 +39,6 @@ Result<void> set_fence(Shim& shim, const Uuid& leg, std::uint32_t fence) {
                                     [](const auto& r) { return r.state == DEK_RANGE_FENCED; });
     return fenced ? Result<void>() : shim.fence(leg, static_cast<dek_fence>(fence));
 }
-
-} // namespace
 
 Result<void> EngineLoans::take_keys(const Uuid& leg) {
     auto associations = shim_->associations(leg);
@@ -78,7 +77,7 @@ void EngineLoans::give_back() {
         const auto leg = volume::uuid_of(text);
         if (!leg || !before.other)
             continue;
-        if (auto r = before.holds ? set_fence(*shim_, *leg, before.fence) : Result<void>(); !r)
+        if (auto r = before.holds ? set_own_fence(*shim_, *leg, before.fence) : Result<void>(); !r)
             log_error("fence-not-put-back", r.error(), {{"endpoint", text}});
         if (auto r = shim_->engine(*leg, before.engine); !r && r.error().code != Errc::busy)
             log_error("engine-not-put-back", r.error(), {{"endpoint", text}});
@@ -90,7 +89,7 @@ void EngineLoans::give_back() {
 // changes nothing where something is keyed.
 Result<bool> settle_engine(Shim& shim, const Leg& leg, const dek_list_entry& endpoint) {
     if (endpoint.fence != leg.fence)
-        if (auto r = set_fence(shim, leg.uuid, leg.fence); !r)
+        if (auto r = set_own_fence(shim, leg.uuid, leg.fence); !r)
             return tl::unexpected(r.error());
     std::vector<std::uint32_t> own;
     if (!leg.engine && endpoint.engine)

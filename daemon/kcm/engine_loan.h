@@ -37,6 +37,10 @@ class EngineLoans {
     std::map<std::string, Before> before_;
 };
 
+// The fence that a leg is configured with, where nothing is fenced: what waits is never failed by
+// it.
+Result<void> set_own_fence(Shim& shim, const Uuid& leg, std::uint32_t fence);
+
 // The engine and the fence that a leg is configured with, where a loan has not come to its end:
 // somebody was keyed there still, or the controller was killed. True: the CPU goes on encrypting in
 // the place of another engine, as something is keyed there.

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "kcm/cover.h"
+#include "kcm/engine_loan.h"
 #include "kcm/live_stack.h"
 #include "kcm/negotiate.h"
 #include "kcm/pv_label.h"
@@ -316,10 +317,8 @@ Result<void> Guard::set(const Guarded& g, const layers::LegUse& use, const LunMa
     const auto held = g.area.subtract(opened(g, use, admitted)).subtract(theirs).merged();
     const bool fails = gives_up(g, held, use);
     const std::uint32_t guarding = fails ? DEK_FENCE_EIO : DEK_FENCE_HOLD;
-    const auto answer = held.empty() ? g.leg.fence : guarding;
-    const auto fence = [&] { return shim_->fence(g.leg.uuid, answer); };
     if (!held.empty())
-        if (auto r = fence(); !r)
+        if (auto r = shim_->fence(g.leg.uuid, guarding); !r)
             return r;
     if (auto r = replace_cover(*shim_, g.leg.uuid, held, g.closed.subtract(held).subtract(theirs));
         !r)
@@ -329,7 +328,7 @@ Result<void> Guard::set(const Guarded& g, const layers::LegUse& use, const LunMa
          fails ? "refuses what a snapshot, a pool or a mirror would copy of a volume in the clear"
                : g.why);
     if (held.empty())
-        return fence();
+        return set_own_fence(*shim_, g.leg.uuid, g.leg.fence);
     const auto stats = shim_->stats(g.leg.uuid);
     if (stats && stats->waiting > 0)
         wait(next_look);

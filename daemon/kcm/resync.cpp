@@ -30,6 +30,13 @@ bool is_beneath(const dek_list_entry& endpoint) {
            name.starts_with("dek.old.") || is_hidden_name(name);
 }
 
+// A path may come back, a disk, a key.
+bool may_pass(Errc code) {
+    return code == Errc::locked || code == Errc::timeout || code == Errc::unavailable ||
+           code == Errc::unknown_key || code == Errc::not_found || code == Errc::busy ||
+           code == Errc::io;
+}
+
 Volume volume_of(const Record& r) {
     Volume v;
     v.header.uuid = r.uuid;
@@ -90,19 +97,16 @@ void Controller::release_tokens(const Volume& v) {
     }
 }
 
-Result<Device> Controller::device_of(const Record& record) {
-    auto device = open_device(record.device, Access::read);
-    if (device && device->identity() != record.identity)
-        return fail(Errc::refused, record.device + " is another device now");
-    return device;
+Result<ReadHeader> Controller::header_of(const Record& record) {
+    return headers_.read(record.device, record.identity, {record.header_lba, record.header_file});
 }
 
 // The header as it is on the device, authenticated.
 Result<void> Controller::read_again(Volume& v, const Record& record) {
-    auto device = device_of(record);
-    if (!device)
-        return tl::unexpected(device.error());
-    auto header = read_current(*device, {record.header_lba, record.header_file}, record.uuid);
+    const auto there = header_of(record);
+    if (!there)
+        return tl::unexpected(there.error());
+    auto header = current(there->sited, record.uuid);
     if (!header)
         return tl::unexpected(header.error());
     v.header = *header;
@@ -113,11 +117,9 @@ Result<void> Controller::read_again(Volume& v, const Record& record) {
 // What people may know of a volume whose header cannot be verified now: the shim's word for what is
 // served, and the header's for the rest. Nothing is done by it.
 void Controller::describe(Volume& v, const Record& record, const dek_list_entry& endpoint) {
-    if (auto device = device_of(record)) {
-        auto sited = find_header(*device, {record.header_lba, record.header_file}, Access::read);
-        if (sited && sited->found.copy.header.uuid == record.uuid)
-            v.header = sited->found.copy.header;
-    }
+    const auto there = header_of(record);
+    if (there && there->sited.found.copy.header.uuid == record.uuid)
+        v.header = there->sited.found.copy.header;
     v.header.offset = endpoint.first;
     v.header.size = endpoint.count;
     v.header.data_unit = endpoint.data_unit;
@@ -181,28 +183,53 @@ void Controller::settle_node(Volume& v, const Record& record) {
     v.reason.clear();
 }
 
-void Controller::lost(const Record& record) {
+// What is beneath it; nullptr: no endpoint is. The header is verified then.
+Result<std::shared_ptr<const Survey>> Controller::find_legs(Volume& v, const Record& record) {
+    if (v.shim != "kernel")
+        return nullptr;
+    const auto stack = discover(v.device, *site(v).shim);
+    if (!stack && stack.error().code != Errc::not_found)
+        return tl::unexpected(stack.error());
+    const bool has_legs =
+        stack && std::any_of(stack->devices.begin(), stack->devices.end(),
+                             [](const layers::Device& d) { return !d.uuid.empty(); });
+    if (!has_legs)
+        return nullptr;
+    if (auto r = v.verified ? Result<void>() : read_again(v, record); !r)
+        return tl::unexpected(r.error());
+    return look(v);
+}
+
+// True: it has to wait for something.
+bool Controller::lost(const Record& record) {
     const auto known = parts_.registry->find(record.name);
     Volume v = known ? *known : volume_of(record);
-    if (!record.complete) { // nobody was told of it
+    if (!record.complete) { // nobody was told of it, but legs beneath may hold what it was to have
+        auto survey = find_legs(v, record);
+        const auto code = survey ? Errc{} : survey.error().code;
+        if (code == Errc::locked || code == Errc::timeout || code == Errc::unavailable ||
+            code == Errc::busy) {
+            log_error("half-made-volume-stays", survey.error(), {{"volume", v.name}});
+            return true;
+        }
+        v.survey = survey.value_or(nullptr);
         if (auto r = clear_away(v); !r)
             log_error("half-made-volume-stays", r.error(), {{"volume", v.name}});
         log(Level::notice, "half-made-volume-removed", {{"volume", v.name}});
-        return;
+        return false;
     }
     unlink(v.name); // its block device may go at any time, and the number to somebody else
     v.state = VolumeState::down;
     v.reason = "the shim has lost it; dekctl attach brings it back";
     parts_.registry->publish(std::move(v));
+    return false;
 }
 
 // True: it has to wait for something.
 bool Controller::resync_volume(const Record& record, const std::vector<dek_list_entry>& endpoints) {
     const auto* endpoint = find_endpoint(endpoints, record.uuid);
-    if (!endpoint) {
-        lost(record);
-        return false;
-    }
+    if (!endpoint)
+        return lost(record);
     const auto known = parts_.registry->find(record.name);
     Volume v = known ? *known : volume_of(record);
     auto legs = yield_legs(v, record);
@@ -219,20 +246,10 @@ bool Controller::resync_volume(const Record& record, const std::vector<dek_list_
 // Its own endpoint encrypts, so what is beneath must not: a volume that was stopped on the way
 // there goes on only when that is so.
 Result<void> Controller::yield_legs(Volume& v, const Record& record) {
-    if (v.shim != "kernel")
-        return {};
-    const auto stack = discover(v.device, *site(v).shim);
-    if (!stack && stack.error().code != Errc::not_found)
-        return tl::unexpected(stack.error());
-    const bool has_legs =
-        stack && std::any_of(stack->devices.begin(), stack->devices.end(),
-                             [](const layers::Device& d) { return !d.uuid.empty(); });
-    if (!has_legs)
-        return {};
-    if (auto r = v.verified ? Result<void>() : read_again(v, record); !r)
-        return r;
-    auto survey = look(v);
-    return survey ? refresh_legs(v, *survey) : tl::unexpected(survey.error());
+    const auto survey = find_legs(v, record);
+    if (!survey || !*survey)
+        return survey ? Result<void>() : tl::unexpected(survey.error());
+    return refresh_legs(v, *survey);
 }
 
 // True: it has to wait for something.
@@ -251,9 +268,7 @@ bool Controller::settle_record(Volume v, const Record& record, const Result<void
     v.state = VolumeState::waiting_for_keys;
     v.reason = done.error().reason;
     const auto code = done.error().code;
-    const bool hopeful = code == Errc::locked || code == Errc::timeout ||
-                         code == Errc::unavailable || code == Errc::unknown_key ||
-                         code == Errc::not_found || code == Errc::busy;
+    const bool hopeful = may_pass(code);
     if (hopeful)
         v.reason += "; kcmd tries again by itself";
     else
@@ -274,10 +289,8 @@ bool Controller::resync_lines(const Record& record) {
     }
     auto live = info ? dm_table(info->name) : tl::unexpected(info.error());
     auto who = live ? encryptor_of(*live) : tl::unexpected(live.error());
-    if (!who || *who == layers::Encryptor::top) {
-        lost(record);
-        return false;
-    }
+    if (!who || *who == layers::Encryptor::top)
+        return lost(record);
     v.encryptor = *who;
     auto done = v.verified ? Result<void>() : read_again(v, record);
     if (done)
@@ -310,16 +323,32 @@ Result<void> Controller::resume_lines(Volume& v, bool grown) {
     return info->suspended ? dm_resume(info->name, false) : Result<void>();
 }
 
-// What a killed controller held; now nobody does.
-void Controller::release_leg(const ShimSite& at, const dek_list_entry& leg) {
-    Uuid uuid;
-    std::memcpy(uuid.data(), leg.uuid, uuid.size());
-    const auto tokens = at.shim->tokens(uuid);
-    if (!tokens)
-        return log_error("tokens-not-listed", tokens.error());
-    for (const auto& token : *tokens)
-        if (auto r = at.shim->release(uuid, token.token); !r)
-            log_error("hold-not-released", r.error(), {{"endpoint", volume::uuid_text(uuid)}});
+// What a killed controller held: headers are read through legs, so it has to go on before anything
+// is looked at. What is fenced there as the change was cut short waits for its state; the leg's own
+// answer comes back when nothing is fenced any more (set_own_fence). False: something is still
+// held.
+bool Controller::release_legs(Shim& shim) {
+    const auto endpoints = shim.list();
+    if (!endpoints)
+        return endpoints.error().code != Errc::timeout;
+    bool all = true;
+    for (const auto& leg : *endpoints) {
+        if (leg.tokens == 0 || !is_beneath(leg))
+            continue;
+        Uuid uuid;
+        std::memcpy(uuid.data(), leg.uuid, uuid.size());
+        auto done = leg.engine && leg.fence == DEK_FENCE_EIO ? shim.fence(uuid, DEK_FENCE_HOLD)
+                                                             : Result<void>();
+        const auto tokens = shim.tokens(uuid);
+        if (done && !tokens)
+            done = tl::unexpected(tokens.error());
+        for (std::size_t i = 0; done && i < tokens->size(); i++)
+            done = shim.release(uuid, (*tokens)[i].token);
+        if (!done)
+            log_error("hold-not-released", done.error(), {{"endpoint", volume::uuid_text(uuid)}});
+        all = all && done;
+    }
+    return all;
 }
 
 // An endpoint without a record (the run directory was wiped): ours if the device beneath holds its
@@ -329,18 +358,15 @@ std::optional<Record> Controller::record_of_stranger(const ShimSite& at,
     const auto origin = at.backend->origin(endpoint);
     Record r;
     std::memcpy(r.uuid.data(), endpoint.uuid, r.uuid.size());
-    auto device = open_device(origin.device, Access::read);
-    if (!device)
+    const auto there = headers_.read(origin.device, "", {});
+    if (!there || there->sited.found.copy.header.uuid != r.uuid)
         return std::nullopt;
-    auto sited = find_header(*device, {}, Access::read);
-    if (!sited || sited->found.copy.header.uuid != r.uuid)
-        return std::nullopt;
-    r.name = origin.name.empty() ? sited->found.copy.header.name : origin.name;
-    r.device = device->path;
+    r.name = origin.name.empty() ? there->sited.found.copy.header.name : origin.name;
+    r.device = there->device.path;
     if (!volume::name_is_valid(r.name) || parts_.registry->find(r.name))
         return std::nullopt;
-    r.identity = device->identity();
-    r.header_lba = sited->site.lba;
+    r.identity = there->device.identity();
+    r.header_lba = there->sited.site.lba;
     r.shim = at.kind;
     r.complete = false; // so that what is missing of it is made
     return r;
@@ -381,15 +407,15 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
     }
     for (const auto& record : records)
         waiting = resync_volume(record, *endpoints) || waiting;
-    for (const auto& endpoint : *endpoints)
-        if (is_beneath(endpoint) && endpoint.tokens > 0)
-            release_leg(at, endpoint);
     return waiting;
 }
 
 bool Controller::resync() {
     bool waiting = false;
     drop_pool_keepers();
+    for (const auto& at : parts_.shims.all())
+        if (at.kind == "kernel" && !release_legs(*at.shim))
+            return true;
     (void)legs_.restore(); // it has said why it could not
     for (const auto& at : parts_.shims.all()) {
         auto records = records_.all();

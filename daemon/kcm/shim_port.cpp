@@ -83,18 +83,31 @@ Result<void> ShimPort::take_over(const Wanted& wanted, layers::Block block) {
             return {}; // somebody else's: the answer stands
         if (std::memcmp(a.app_info, wanted.app_info, DEK_APP_INFO_SIZE) == 0 &&
             held == wanted.map.merged()) {
-            std::copy(wanted.block.bytes().begin(), wanted.block.bytes().end(), block.begin());
-            dek_put_le64(block.data() + offsetof(dek_wire_associate, association), a.handle);
-            dek_block_seal(block.data());
-            return shim_->command(uuid_, block);
+            return send_for(wanted, DEK_OP_ASSOCIATE, a.handle, block);
         }
         stale.push_back(a.handle);
     }
     return stale.empty() ? Result<void>() : replace(wanted, stale, block);
 }
 
+// An Associate's refresh or an Update, which have one layout, of what is there.
+Result<void> ShimPort::send_for(const Wanted& wanted, dek_opcode opcode, std::uint64_t handle,
+                                layers::Block block) {
+    std::copy(wanted.block.bytes().begin(), wanted.block.bytes().end(), block.begin());
+    dek_put_le32(block.data() + offsetof(dek_wire_header, opcode), opcode);
+    dek_put_le64(block.data() + offsetof(dek_wire_associate, association), handle);
+    dek_block_seal(block.data());
+    return shim_->command(uuid_, block);
+}
+
 Result<void> ShimPort::replace(const Wanted& wanted, const std::vector<std::uint64_t>& stale,
                                layers::Block block) {
+    if (stale.size() == 1) {
+        if (auto r = send_for(wanted, DEK_OP_UPDATE, stale[0], block); !r)
+            return r;
+        if (status_of(block) == DEK_OK)
+            return send_for(wanted, DEK_OP_ASSOCIATE, stale[0], block);
+    }
     auto hold = Hold::whole(*shim_, uuid_);
     if (!hold)
         return tl::unexpected(hold.error());

@@ -136,13 +136,15 @@ TEST_CASE("a new controller takes over what legs hold already", "[beneath]") {
     CHECK(b.core->keys.size() == keyed);
 }
 
-TEST_CASE("what no longer fits is replaced while I/O waits, under the same key only", "[beneath]") {
+TEST_CASE("what no longer fits is updated, under the same key only", "[beneath]") {
     Bench b;
     REQUIRE(b.of(b.header).encrypt(b.finder()));
+    const auto handles = b.handles(0);
     auto grown = b.header;
     grown.ranges[1].lbas.count = 1600;
     REQUIRE(b.of(grown).encrypt(b.finder()));
     CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(grown));
+    CHECK(b.handles(0) == handles); // the association has never gone
     CHECK_FALSE(b.held(0));
     const auto other = b.header_of("theirs", {{{4096, 800}, 0}});
     CHECK(b.of(other).encrypt(b.finder()).error().code == Errc::invalid_argument);
@@ -196,6 +198,34 @@ TEST_CASE("a yield that fails lets nothing pass that was not yielded", "[beneath
     CHECK_FALSE(b.held(0));
     REQUIRE(b.of(b.header).encrypt(b.finder()));
     CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
+}
+
+TEST_CASE("a change that is cut short leaves others' ranges as they were", "[beneath]") {
+    Bench b;
+    const auto other = b.header_of("theirs", {{{16384, 800}, 0}});
+    const auto theirs = encrypted_device_map(other);
+    REQUIRE(b.of(other).yield());
+    b.core->yields_left = 0; // killed between the map and its yields
+    CHECK_FALSE(b.of(b.header).yield());
+    CHECK(b.in_state(0, DEK_RANGE_YIELDED) == theirs);
+    b.core->yields_left = ~0u;
+    REQUIRE(b.of(b.header).yield());
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    CHECK(b.in_state(0, DEK_RANGE_YIELDED) == theirs);
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
+}
+
+TEST_CASE("what a mirror copies as ciphertext is not encrypted once more", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).yield());
+    auto copying = std::make_shared<Survey>(*b.survey(b.header));
+    copying->stack.devices.back().copying = true;
+    CHECK(Beneath(b.shim, b.header, copying).encrypt(b.finder()).error().code == Errc::busy);
+    CHECK(b.in_state(0, DEK_RANGE_YIELDED) == encrypted_device_map(b.header));
+    const auto other = b.header_of("theirs", {{{16384, 800}, 0}});
+    copying = std::make_shared<Survey>(*b.survey(other));
+    copying->stack.devices.back().copying = true;
+    CHECK(Beneath(b.shim, other, copying).encrypt(b.finder()));
 }
 
 TEST_CASE("what a killed controller holds is taken over and let go of", "[beneath]") {

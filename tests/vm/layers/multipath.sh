@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # seconds: 1500
+# once: 6.1
 # Multipath maps of the controller's over two SCSI hosts that reach one disk: paths that fail, return, go and come under load,
 # paths added and taken away, all of them gone while I/O waits; what is no path to the same disk is refused.
 # shellcheck source=tests/vm/guest.sh
@@ -100,6 +101,32 @@ check "I/O goes on" eventually moves
 echo running >"/sys/block/$c/device/state"
 check "the other one" eventually are AA
 check "no error, nothing lost, again" end
+
+# ---- all of them gone, and kcmd killed: the next one must not wait for what only it can bring back
+up() { shows '"state": *"up"' d --json status v; }
+begin
+for disk in "$a" "$c"; do echo offline >"/sys/block/$disk/device/state"; done
+check "killed without paths: all fail" eventually are FF
+kill_kcmd
+start_kcmd
+check "killed without paths: kcmd answers" answers
+check "killed without paths: it says what it waits for" eventually shows 'does not answer' d --json status v
+echo running >"/sys/block/$a/device/state"
+check "killed without paths: one returns" eventually are AF FA
+check "killed without paths: I/O goes on" eventually moves
+check "killed without paths: the volume is up" eventually up
+echo running >"/sys/block/$c/device/state"
+check "killed without paths: the other one" eventually are AA
+check "killed without paths: no error, nothing lost" end
+
+# ---- nor does who attaches hold up everybody else
+d detach v
+for disk in "$a" "$c"; do echo offline >"/sys/block/$disk/device/state"; done
+check "attached without paths: all fail" eventually are FF
+check "attached without paths: it does not answer" fails 'does not answer' d attach /dev/mapper/mp
+for disk in "$a" "$c"; do echo running >"/sys/block/$disk/device/state"; done
+check "attached without paths: they return" eventually are AA
+check "attached without paths: then it is attached" eventually d attach /dev/mapper/mp
 
 # ---- kcmd away: made anew from the configuration
 d detach v
