@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # seconds: 1200
 # memory: 3G
+# once: no
 # The engine of endpoints beneath others fails under load: what waits there goes on by the CPU, dm-crypt takes over within
 # seconds, and repaired, the endpoints have it back. Stripes and a concatenation on the same legs, mirrors, a multipath.
 # Nobody above sees an error. Every write to each leg is recorded and judged.
@@ -28,19 +29,7 @@ fails_once() { # NAME: and is repaired
     sleep 1
     check "$1: and it goes on" both_loaded
 }
-check "legs" legs
-check "stripes" dmsetup create s1 --table "0 $length striped 2 128 $a 0 $b 0"
-check "a concatenation" dmsetup create s2 --table "0 40960 linear $a 53248
-40960 40960 linear $b 53248"
-check "protect v" d protect /dev/mapper/s1 --name v --key k64
-check "protect w" d protect /dev/mapper/s2 --name w --key k64
-check "the legs encrypt" both endpoints
-mkfs.ext4 -q /dev/dek/v
-mount /dev/dek/v /v
-put_files
-begin_load /v/load --size 16384 --fsync 32 --pause 4000 --most 32
-begin_w
-sleep 1
+both_begin
 fails_once "first"
 fails_once "second"
 
@@ -53,24 +42,7 @@ check "and back" eventually both endpoints
 check "the loads go on" both_loaded
 
 sleep 1
-check "v: nothing was lost, and no error seen" end_load
-check "w: nothing was lost, and no error seen" end_w
-load_did
-sed -n 's/^writes=/    writes=/p' w.log
-check "the files are as they were" bash -c 'echo 3 >/proc/sys/vm/drop_caches; cd /v && sha256sum -c /tmp/sums'
-umount /v
-check "fsck" e2fsck -fn /dev/dek/v
-d detach v
-d detach w
-check "w attaches again" d attach /dev/mapper/s2
-check "w is all there" vm_load verify /dev/dek/w --state w.state
-d detach w
-dmsetup remove s1
-dmsetup remove s2
-check "the legs go" no_legs
-scan a 3 --map "1024-49151@0/128/2/0" --map 55296-94207@0 --allow any
-scan b 5 --map "1024-49151@0/128/2/1" --map 53248-94207@38912 --allow any
-clean
+both_end
 
 # ---- mirrors, whose legs hold
 mirror() { # NAME TABLE
