@@ -120,7 +120,7 @@ class Bench:
         self.layers = {p.name: self.object_of(p) for p in LAYERS.glob("*.cpp")}
         rest = [ROOT / "tests/catch_main.cpp", *TESTS.glob("*.cpp"), *(ROOT / "libdekproto/src").glob("*.c"),
                 ROOT / "libdekproto/src/block.cpp", ROOT / "libdekproto/src/lunmap.cpp", ROOT / "libdekproto/src/ranges.cpp",
-                *(ROOT / "kernel-shim/core").glob("*.c"), ROOT / "daemon/base/result.cpp"]
+                *(ROOT / "kernel-shim/core").glob("*.c"), *(ROOT / "daemon/base" / f"{name}.cpp" for name in ("result", "secret"))]
         self.rest = {p: self.object_of(p) for p in rest}
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             made = list(pool.map(self.make, [*LAYERS.glob("*.cpp"), *rest]))
@@ -150,7 +150,7 @@ class Bench:
                 continue
             objects.append(made)
         layers = {**self.layers, **replaced}
-        return sh("g++", *map(str, objects), *map(str, layers.values()), "-o", str(target))
+        return sh("g++", *map(str, objects), *map(str, layers.values()), "-o", str(target), "-lcrypto")
 
     def fails(self, replaced, folder, cases):
         """The test that fails with these objects, or None."""
