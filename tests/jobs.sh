@@ -142,7 +142,7 @@ job_vm() {
 
 job_layers() {
     setup build run test vm || return
-    # As part of all: kills at some steps.
+    # As part of all: kills at some steps only.
     if [ -n "$vm_size" ]; then local -x VM_ARGS='STEPS="4 15 26 37 48 59 70"'; fi
     # shellcheck disable=SC2086
     build build all && run_vm layers tests/vm/run.sh -d layers -b build $vm_size

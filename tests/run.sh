@@ -8,8 +8,9 @@
 #   asan     quick, built with AddressSanitizer and UndefinedBehaviorSanitizer
 #   fuzz     every fuzz target for FUZZ_SECONDS (30)
 #   fresh    a bare Debian 12 root: the README's first command and `quick`, as written
-#   vm       the kernel shim in virtual machines, on Linux 6.1 and 6.12 (as part of all, the longest suites on 6.12 only)
-#   layers   endpoints beneath concatenations, mirrors and paths, and live switches, in the same machines (not part of all)
+#   vm       the kernel shim in virtual machines, on Linux 6.1 and 6.12 (as part of all, the longest suites on one of them)
+#   layers   endpoints beneath concatenations, mirrors and paths, and live switches, in the same machines (as part of all, each
+#            suite on one kernel, without the longest)
 #   debug    the kernel shim's suites on a debug kernel, which is built once (not part of all)
 #   mutants  faults put into the layers and the kernel shim: their tests must notice each (not part of all)
 #   bench    every benchmark, with its figures and goals (not part of all)
@@ -20,9 +21,9 @@ cd "$top" || exit 1
 # shellcheck source=tests/jobs.sh
 . tests/jobs.sh
 
-all_jobs="style quick slow demo asan fuzz fresh vm"
+all_jobs="style quick slow demo asan fuzz fresh vm layers"
 
-usage() { sed -n '4,16s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '4,17s/^# \{0,1\}//p' "$0"; }
 
 main() {
     local jobs=("$@") job

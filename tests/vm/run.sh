@@ -4,7 +4,7 @@
 #   run.sh [-b BUILD-FOLDER] [-q] [-d FOLDER] [-s SUITE]... [KERNEL]...    kernels 6.1 and 6.12, all of FOLDER unless named
 # FOLDER: `suites`, or `layers` (endpoints beneath other devices, live switches).
 # Kernels run side by side, each its suites one by one. -q: what says `# once: yes` runs on the last kernel only,
-# `# once: 6.1` on that one.
+# `# once: 6.1` on that one, `# once: no` on none.
 # (and `debug`, which debug.sh runs with settings of its own: VM_SECONDS, VM_MEMORY, VM_ARGS for the kernel)
 # Prints `ok NAME` and `FAILED NAME` lines; fails when there is one of the latter. VM_KERNELS names the folder of
 # prepared kernels (build/vm).
@@ -45,7 +45,7 @@ for program in vm_fuzz vm_replay; do
 done
 
 # A suite says in comments what it needs beside that: `# base: stack` (for those in layers/ it is `layers`), `# memory: 128M`, `# disk: 512M` (as /dev/vda),
-# `# seconds: 900`, `# once: yes` (long, and little in it depends on the kernel's version) or `# once: 6.1` (the same, on that one).
+# `# seconds: 900`, `# once: yes` (long, and little in it depends on the kernel's version), `# once: 6.1` (the same, on that one) or `# once: no`.
 setting() { # SUITE NAME DEFAULT
     local value
     value=$(sed -n "s/^# $2: //p" "$(script_of "$1")")

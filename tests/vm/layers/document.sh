@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # seconds: 1200
 # memory: 3G
+# once: yes
 # The document's own stack (Figs. 4 to 6) with its LBAs. L1 is a concatenation over the disk D1, which has paths through two
 # encrypting HBAs and a plain one, and D4, which has one of each; L2 over D2, through two encrypting HBAs, and D3, through a plain
 # one only. HBAs that encrypt are legs; a plain one is a leg without an engine, or, for D3, no leg at all. Every write through

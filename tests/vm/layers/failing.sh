@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # seconds: 900
 # memory: 3G
+# once: 6.1
 # The engine of a volume's endpoint fails under a load, and under a mounted file system, and is repaired: dm-crypt takes over by
 # itself, the endpoint has it back when it is well, and nobody above sees an error. Every write is recorded and judged.
 # shellcheck source=tests/vm/guest.sh

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # seconds: 2400
 # memory: 4G
+# once: 6.1
 # Endpoints encrypt beneath LVM, under a load: its volume is moved from leg to leg, mirrored and grown, others are made beside
 # it, a snapshot is taken, and kcmd is killed while data moves. Every write to each leg is recorded: none is in the clear.
 # shellcheck source=tests/vm/guest.sh

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # seconds: 600
 # memory: 2G
+# once: yes
 # A multipath over an endpoint and a path without one that has failed: the endpoint does not encrypt before that path is out of
 # the map, as whoever reinstates it asks nobody. What comes through it meanwhile is ciphertext.
 # shellcheck source=tests/vm/guest.sh

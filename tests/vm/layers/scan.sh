@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
+# once: 6.1
 # The scanner and the load, on which the other suites rest, against what the kernel really writes and records: dek and
 # dm-crypt pass, a wrong tweak and what is planted are found.
 # shellcheck source=tests/vm/guest.sh

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # seconds: 1800
 # memory: 3G
+# once: no
 # Endpoints beneath a concatenation, stripes and a mirror: they encrypt, dm-crypt does, they do again, under a load; every
 # write to each leg is recorded and judged.
 # shellcheck source=tests/vm/guest.sh

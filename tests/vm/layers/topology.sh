@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
+# once: 6.1
 # What kcmd finds beneath a device: real stacks of partitions, device-mapper's targets, paths and legs; and what it is told
 # of changes while no udevd runs.
 # shellcheck source=tests/vm/guest.sh

@@ -4,7 +4,7 @@
 # base: stack
 # Power fails at every flush and FUA write: what dm-log-writes recorded of header and keystore updates is played back up to
 # each, and must read as before the update or as after it; as after it once the command had said so.
-# once: yes
+# once: 6.1
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 # shellcheck source=tests/vm/stack.sh

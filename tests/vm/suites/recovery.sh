@@ -3,7 +3,7 @@
 # seconds: 1500
 # base: stack
 # docs/recovery.md typed out against volumes that kcmd made: a whole volume, two ranges, in place; and volumes that grow.
-# once: yes
+# once: 6.1
 # shellcheck source=tests/vm/guest.sh
 . /t/guest.sh
 # shellcheck source=tests/vm/stack.sh
