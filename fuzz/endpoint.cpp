@@ -95,6 +95,7 @@ class Sentinel {
     rig::Endpoint shim_;
     std::vector<bool> must_ = std::vector<bool>(lbas);
     std::vector<bool> yielded_ = std::vector<bool>(lbas);
+    std::vector<bool> plain_ = std::vector<bool>(lbas); // as a map said
     std::vector<dek_map_entry> open_;
     std::vector<std::uint64_t> tokens_;
     std::vector<std::uint64_t> handles_{0};
@@ -137,6 +138,7 @@ class Sentinel {
             const dek_range r = dek_command_range(&cmd, i);
             std::fill_n(must_.begin() + static_cast<long>(r.first), r.count, true);
             std::fill_n(yielded_.begin() + static_cast<long>(r.first), r.count, false);
+            std::fill_n(plain_.begin() + static_cast<long>(r.first), r.count, false);
         }
         if (answer.status == DEK_OK)
             handles_.push_back(answer.handle);
@@ -149,7 +151,7 @@ class Sentinel {
         page->count = in.byte() % 8;
         std::uint64_t at = 0;
         for (unsigned i = 0; i < page->count; ++i) {
-            page->entry[i] = {at + in.byte() * 8u, 8u * (in.byte() % 32), 1u + in.byte() % 2, 0};
+            page->entry[i] = {at + in.byte() * 8u, 8u * (in.byte() % 32), 1u + in.byte() % 3, 0};
             at = page->entry[i].first + page->entry[i].count;
         }
         if (in.byte() % 4 == 0)
@@ -166,13 +168,15 @@ class Sentinel {
     // What was keyed had to be in the new map.
     void committed() {
         must_.assign(lbas, false);
-        const auto before = std::exchange(yielded_, std::vector<bool>(lbas, false));
+        const auto yielded = std::exchange(yielded_, std::vector<bool>(lbas, false));
+        const auto plain = std::exchange(plain_, std::vector<bool>(lbas, true));
         for (const auto& e : open_) {
             const auto first = static_cast<long>(e.first), end = first + static_cast<long>(e.count);
             if (e.kind != DEK_MAP_RESERVED)
                 std::fill(must_.begin() + first, must_.begin() + end, true);
-            if (e.kind == DEK_MAP_KEEP)
-                std::copy(before.begin() + first, before.begin() + end, yielded_.begin() + first);
+            std::fill(plain_.begin() + first, plain_.begin() + end, false);
+            for (auto i = e.first; e.kind == DEK_MAP_KEEP && i < e.first + e.count; ++i)
+                yielded_[i] = yielded[i] || plain[i];
         }
         open_.clear();
         for (const auto& r : shim_.ranges())

@@ -47,9 +47,8 @@ Result<LegMap> read_map(Shim& shim, const Uuid& leg) {
 std::vector<dek_map_entry> entries_of(const LegMap& now, const LunMap& encrypted,
                                       const LunMap& yielded) {
     auto entries = now.reserved;
-    const LunMap kept = now.yielded.intersect(yielded);
-    const LunMap rest = encrypted.subtract(kept);
-    for (const auto& r : kept.ranges())
+    const LunMap rest = encrypted.subtract(yielded);
+    for (const auto& r : yielded.ranges())
         entries.push_back({r.first, r.count, DEK_MAP_KEEP, 0});
     for (const auto& r : rest.ranges())
         entries.push_back({r.first, r.count, DEK_MAP_ENCRYPT, 0});
@@ -58,13 +57,14 @@ std::vector<dek_map_entry> entries_of(const LegMap& now, const LunMap& encrypted
     return entries;
 }
 
-// What others have yielded stays so at every moment. What is yielded anew is fenced between its map
-// and that, so I/O waits meanwhile.
+// What passes as it is and is to be yielded does so at every moment. What is fenced until now may
+// have I/O that waits there: it waits on until all of it is yielded.
 Result<void> change(Shim& shim, const Uuid& leg, const LegMap& now, const LunMap& encrypted,
                     const LunMap& yielded) {
     const bool new_map = now.generation == 0 || !(now.encrypted == encrypted) ||
                          !now.yielded.subtract(yielded).empty();
-    const LunMap fresh = yielded.subtract(now.yielded);
+    const LunMap fresh = now.generation ? yielded.intersect(now.encrypted).subtract(now.yielded)
+                                        : yielded; // without a map nothing passes
     const auto send = [&]() -> Result<void> {
         return new_map ? shim.map(leg, now.generation + 1, entries_of(now, encrypted, yielded))
                        : Result<void>();

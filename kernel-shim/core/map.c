@@ -74,19 +74,24 @@ static int map_add(struct dek_endpoint *ep, const struct dek_ioc_map *page)
 }
 
 /*
- * [first, end) of the new map is `base`, but for what is keyed now, which stays, and with `keep` what is yielded.
- * False: something keyed is not to be encrypted any more.
+ * [first, end) of the new map is `base`, but for what is keyed now, which stays, and with `keep` what passes as it is:
+ * yielded, or plain in a map. False: something keyed is not to be encrypted any more.
  */
 static bool map_cut(struct dek_endpoint *ep, __u64 first, __u64 end, uintptr_t base, bool keep)
 {
 	while (first < end) {
 		struct dek_stretch at = dek_tree_find(&ep->newest->tree, first, ep->newest->end);
 		enum dek_range_state state = dek_value_state(at.value);
-		bool stays = state == DEK_RANGE_KEYED || (keep && state == DEK_RANGE_YIELDED);
+		bool passes = state == DEK_RANGE_YIELDED || (state == DEK_RANGE_PLAIN && ep->newest->generation);
+		uintptr_t value = base;
 
 		if (state == DEK_RANGE_KEYED && base != DEK_RANGE_FENCED)
 			return false;
-		dek_tree_cut(&ep->weave, first, stays ? at.value : base);
+		if (state == DEK_RANGE_KEYED)
+			value = at.value;
+		else if (keep && passes)
+			value = DEK_RANGE_YIELDED;
+		dek_tree_cut(&ep->weave, first, value);
 		first = at.end;
 	}
 	return true;

@@ -217,7 +217,7 @@ TEST_CASE("a new map ends every yield") {
     CHECK(e.change.drain_count == DEK_DRAIN_ALL);
 }
 
-TEST_CASE("what a new map keeps stays yielded, and is fenced where it was not") {
+TEST_CASE("what passes goes on to where a new map keeps it, what does not is fenced") {
     Endpoint e;
     REQUIRE(e.map(1, {{0, 64}, {128, 64}}) == 0);
     std::uint64_t token = 0;
@@ -228,7 +228,8 @@ TEST_CASE("what a new map keeps stays yielded, and is fenced where it was not") 
     const auto keep = [](std::uint64_t first, std::uint64_t count) {
         return dek_map_entry{first, count, DEK_MAP_KEEP, 0};
     };
-    REQUIRE(e.map_page(2, all_flags, {keep(8, 32), encrypt(40, 8), keep(96, 96)}) == 0);
+    REQUIRE(e.map_page(2, all_flags,
+                       {keep(8, 32), encrypt(40, 8), keep(96, 96), reserved(200, 8)}) == 0);
     CHECK(e.write(0) == DEK_PASS); // plain
     CHECK(e.ranges().front().first == 8);
     CHECK(e.ranges().front().count == 32);
@@ -236,12 +237,24 @@ TEST_CASE("what a new map keeps stays yielded, and is fenced where it was not") 
     CHECK(e.write(8) == DEK_PASS);
     CHECK(e.write(40) == DEK_FENCED);
     CHECK(e.write(48) == DEK_PASS);
-    CHECK(e.write(96) == DEK_FENCED); // was plain
+    CHECK(e.write(96) == DEK_PASS); // plain until now
+    CHECK(e.ranges()[2].first == 96);
+    CHECK(e.ranges()[2].count == 32);
+    CHECK(e.ranges()[2].state == DEK_RANGE_YIELDED);
     CHECK(e.write(128) == DEK_CRYPT);
     CHECK(e.write(136) == DEK_FENCED);
     REQUIRE(e.map_page(3, all_flags, {keep(0, 128)}) == -EBUSY); // a key stands beyond
     REQUIRE(e.disassociate(keyed.handle).status == DEK_OK);
     CHECK(e.map_page(4, all_flags, {{8, 8, 4, 0}}) == -EINVAL);
+    REQUIRE(e.map_page(4, all_flags, {keep(200, 8)}) == 0); // reserved until now
+    CHECK(e.write(200) == DEK_FENCED);
+}
+
+TEST_CASE("without a map nothing passes that one could keep") {
+    Endpoint e;
+    REQUIRE(e.map_page(1, all_flags, {{0, 8, DEK_MAP_KEEP, 0}}) == 0);
+    CHECK(e.write(0) == DEK_FENCED);
+    CHECK(e.write(8) == DEK_PASS);
 }
 
 TEST_CASE("a map of many pages is in force as it was sent") {

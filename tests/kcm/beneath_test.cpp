@@ -205,6 +205,7 @@ TEST_CASE("a change that is cut short leaves others' ranges as they were", "[ben
     const auto other = b.header_of("theirs", {{{16384, 800}, 0}});
     const auto theirs = encrypted_device_map(other);
     REQUIRE(b.of(other).yield());
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
     b.core->yields_left = 0; // killed between the map and its yields
     CHECK_FALSE(b.of(b.header).yield());
     CHECK(b.in_state(0, DEK_RANGE_YIELDED) == theirs);
@@ -213,6 +214,33 @@ TEST_CASE("a change that is cut short leaves others' ranges as they were", "[ben
     REQUIRE(b.of(b.header).encrypt(b.finder()));
     CHECK(b.in_state(0, DEK_RANGE_YIELDED) == theirs);
     CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
+}
+
+TEST_CASE("what is plain and to be yielded passes all the time", "[beneath]") {
+    Bench b;
+    REQUIRE(cover(b.shim, b.legs[0], map_of({{0, 8}})));
+    REQUIRE(cover(b.shim, b.legs[1], map_of({{0, 8}})));
+    b.core->waiting = 3; // at a hold: ciphertext
+    b.core->yields_left = 0;
+    REQUIRE(b.of(b.header).yield());
+    for (std::size_t leg : {0, 1}) {
+        CHECK(b.in_state(leg, DEK_RANGE_YIELDED) == encrypted_device_map(b.header));
+        CHECK(b.in_state(leg, DEK_RANGE_FENCED) == map_of({{0, 8}}));
+    }
+}
+
+TEST_CASE("an update that is refused leaves what is keyed as it is", "[beneath]") {
+    Bench b;
+    REQUIRE(b.of(b.header).encrypt(b.finder()));
+    const auto handles = b.handles(0);
+    auto grown = b.header;
+    grown.ranges[1].lbas.count = 1600;
+    const auto bad = [](const volume::HeaderKey&) -> Result<Secret> {
+        return Secret(64); // two halves that are the same
+    };
+    CHECK_FALSE(b.of(grown).encrypt(bad));
+    CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
+    CHECK(b.handles(0) == handles);
 }
 
 TEST_CASE("what a mirror copies as ciphertext is not encrypted once more", "[beneath]") {

@@ -65,7 +65,8 @@ struct dek_ioc_command {
  * if unsorted, overlapping, outside the device or unaligned to the endpoint's data unit); COMMIT makes it
  * current. Flags may be combined in one call. On COMMIT: ranges held by an association must be in the
  * new map (EBUSY otherwise, nothing changes) and stay keyed; every other DEK_MAP_ENCRYPT range becomes
- * fenced, yielded ones too; in a DEK_MAP_KEEP range these stay as they are. E2BIG: more ranges than max_ranges.
+ * fenced, yielded ones too; in a DEK_MAP_KEEP range what is yielded stays so and what the map before left plain becomes so:
+ * what passes as it is goes on passing. E2BIG: more ranges than max_ranges.
  * EBADF: ADD/COMMIT with no open map of this generation.
  * The call returns when I/O begun under the old map on ranges that changed has completed
  * (bounded: EAGAIN, the new map is in force, and COMMIT again with the same generation goes on waiting).
@@ -76,7 +77,7 @@ struct dek_ioc_command {
 enum dek_map_kind {
 	DEK_MAP_ENCRYPT = 1,  /* must be encrypted: keyed, fenced or yielded, never plain */
 	DEK_MAP_RESERVED = 2, /* reads pass as they are, writes are refused (an in-place header) */
-	DEK_MAP_KEEP = 3,     /* as DEK_MAP_ENCRYPT, but what is yielded stays so */
+	DEK_MAP_KEEP = 3,     /* as DEK_MAP_ENCRYPT, but what passes as it is is yielded */
 };
 struct dek_map_entry {
 	__u64 first;

@@ -133,7 +133,14 @@ TEST_CASE_METHOD(Fixture, "yielded: ciphertext passes, until a key or a new map 
     CHECK(state_at(v, 0) == DEK_RANGE_YIELDED);
     CHECK(state_at(v, 512) != DEK_RANGE_YIELDED);
     CHECK(reads(0, data));
-    REQUIRE(v.map(3, {{0, 1024}}) == 0);
+    keep.generation = 3;
+    keep.entry[0] = {512, 512, DEK_MAP_KEEP, 0}; // plain until now
+    REQUIRE(v.caller().call(DEK_IOC_MAP, keep) == 0);
+    CHECK(state_at(v, 0) != DEK_RANGE_YIELDED);
+    CHECK(state_at(v, 512) == DEK_RANGE_YIELDED);
+    REQUIRE(v.write(512, data) == 0);
+    CHECK(v.on_device(512, 8) == data);
+    REQUIRE(v.map(4, {{0, 1024}}) == 0);
     CHECK(state_at(v, 0) == DEK_RANGE_FENCED);
     CHECK(v.read(0, got) == EIO);
     REQUIRE(v.quiesce(0, 1024, token) == 0);
