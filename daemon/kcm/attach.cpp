@@ -139,13 +139,11 @@ Result<volume::Header> Controller::authenticated(const SitedHeader& sited) {
 Result<volume::Header> Controller::read_current(const Device& device, const HeaderQuery& query,
                                                 const Uuid& uuid) {
     auto sited = find_header(device, query, Access::read);
-    return sited ? current(*sited, uuid) : tl::unexpected(sited.error());
-}
-
-Result<volume::Header> Controller::current(const SitedHeader& sited, const Uuid& uuid) {
-    if (sited.found.copy.header.uuid != uuid)
-        return fail(Errc::refused, sited.site.text() + " holds the header of another volume now");
-    auto header = authenticated(sited);
+    if (!sited)
+        return tl::unexpected(sited.error());
+    if (sited->found.copy.header.uuid != uuid)
+        return fail(Errc::refused, sited->site.text() + " holds the header of another volume now");
+    auto header = authenticated(*sited);
     if (!header)
         return header;
     if (auto r = check_no_rekey(*header); !r)
@@ -334,10 +332,6 @@ Result<Volume> Controller::examine(const AttachRequest& request, const Device& d
 Result<VolumePtr> Controller::attach(const AttachRequest& request) {
     if (auto r = guard_.admit(request.device); !r)
         return tl::unexpected(r.error());
-    // One that stands still must not hold up everything else.
-    if (const auto there = headers_.read(request.device, "", request.header);
-        !there && there.error().code == Errc::timeout)
-        return tl::unexpected(there.error());
     auto device = open_device(request.device, Access::write);
     if (!device && (device.error().code == Errc::permission || device.error().code == Errc::io)) {
         device = open_device(request.device, Access::read); // a write-protected disk

@@ -1,51 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kcm/header_reader.h"
 
+#include <cerrno>
 #include <csignal>
+#include <future>
+#include <mutex>
+#include <set>
 #include <thread>
+#include <tuple>
+
+#include <linux/close_range.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace dek::kcm {
 namespace {
 
-Result<ReadHeader> read_now(const std::string& path, const std::string& identity,
-                            const HeaderQuery& query) {
-    auto device = open_device(path, Access::read);
-    if (!device)
-        return tl::unexpected(device.error());
-    if (!identity.empty() && device->identity() != identity)
-        return fail(Errc::refused, path + " is another device now");
-    auto sited = find_header(*device, query, Access::read);
-    if (!sited)
-        return tl::unexpected(sited.error());
-    return ReadHeader{std::move(*device), std::move(*sited)};
+constexpr std::chrono::seconds patience(5);
+
+using Place = std::tuple<dev_t, dev_t, ino_t>;
+
+Result<Place> place_of(int fd) {
+    struct stat st;
+    if (::fstat(fd, &st) != 0)
+        return fail_errno(errno, "the header's place");
+    return S_ISBLK(st.st_mode) ? Place{st.st_rdev, 0, 0} : Place{0, st.st_dev, st.st_ino};
+}
+
+// Where a read is late. Never destroyed: one may end after everything else has.
+struct Late {
+    std::mutex lock;
+    std::set<Place> places;
+};
+Late& late() {
+    static auto& all = *new Late;
+    return all;
+}
+
+Error no_answer() {
+    return {Errc::timeout, "it does not answer: the header cannot be read"};
+}
+
+// From here on this thread has descriptors of its own: `fd` and the standard ones.
+void keep_only(int fd) {
+    const auto kept = static_cast<unsigned>(fd);
+    if (::close_range(kept + 1, ~0u, CLOSE_RANGE_UNSHARE) == 0 && kept > STDERR_FILENO + 1)
+        ::close_range(STDERR_FILENO + 1, kept - 1, 0);
 }
 
 } // namespace
 
-Result<ReadHeader> HeaderReader::read(const std::string& path, const std::string& identity,
-                                      const HeaderQuery& query) {
-    const std::string lba = query.lba ? std::to_string(*query.lba) : "";
-    const std::string key = path + '\n' + lba + '\n' + query.file;
-    auto found = late_.find(key);
-    auto patience = std::chrono::milliseconds(0);
-    if (found == late_.end()) {
-        std::packaged_task<Result<ReadHeader>()> task(
-            [=] { return read_now(path, identity, query); });
-        auto answer = task.get_future();
-        std::thread([task = std::move(task)]() mutable {
-            sigset_t all; // signals are the main thread's
-            ::sigfillset(&all);
-            ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
-            task();
-        }).detach();
-        found = late_.emplace(key, std::move(answer)).first;
-        patience = patience_;
+Result<volume::Found> read_header(const volume::Location& at) {
+    const auto place = place_of(at.fd);
+    if (!place)
+        return tl::unexpected(place.error());
+    {
+        const std::lock_guard guard(late().lock);
+        if (late().places.contains(*place))
+            return tl::unexpected(no_answer());
     }
-    if (found->second.wait_for(patience) != std::future_status::ready)
-        return fail(Errc::timeout, path + " does not answer: the header cannot be read");
-    auto done = std::move(found->second);
-    late_.erase(found);
-    return done.get();
+    std::packaged_task<Result<volume::Found>()> task([at] {
+        keep_only(at.fd);
+        return volume::read(at);
+    });
+    auto answer = task.get_future();
+    std::thread([task = std::move(task), place = *place]() mutable {
+        sigset_t all; // signals are the main thread's
+        ::sigfillset(&all);
+        ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+        task();
+        const std::lock_guard guard(late().lock);
+        late().places.erase(place);
+    }).detach();
+    if (answer.wait_for(patience) != std::future_status::ready) {
+        const std::lock_guard guard(late().lock);
+        if (answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+            late().places.insert(*place);
+            return tl::unexpected(no_answer());
+        }
+    }
+    return answer.get();
 }
 
 } // namespace dek::kcm

@@ -2,35 +2,16 @@
 // Headers of devices that may stand still.
 #pragma once
 
-#include <future>
-#include <map>
-
-#include "kcm/header_site.h"
+#include "volume/header.h"
 
 namespace dek::kcm {
 
-// A header with the device that its site borrows from.
-struct ReadHeader {
-    Device device;
-    SitedHeader sited;
-};
-
-// Over a multipath without paths a read waits until one is back, which only kcmd brings about: so
-// its operations thread does not wait for it. Not thread-safe.
-class HeaderReader {
-  public:
-    explicit HeaderReader(std::chrono::milliseconds patience = std::chrono::seconds(5))
-        : patience_(patience) {}
-
-    // As open_device() and find_header(). Errc::timeout: it has not answered yet; who asks again
-    // gets what the same read found when it did. Errc::refused: the device has another `identity`
-    // (empty: any).
-    Result<ReadHeader> read(const std::string& path, const std::string& identity,
-                            const HeaderQuery& query);
-
-  private:
-    std::chrono::milliseconds patience_;
-    std::map<std::string, std::future<Result<ReadHeader>>> late_; // by path and query
-};
+// As volume::read(), for some seconds. Over a multipath without paths a read waits until one is
+// back, which only kcmd's operations thread brings about: so that does not wait for it.
+// Errc::timeout: it has not answered yet, or an earlier read of the same device still waits. A read
+// that is late ends by itself, and nothing is made of what it finds. It has a copy of this one
+// descriptor and no other: those of a kcmd that is killed meanwhile, its locks among them, are
+// closed. Any thread.
+Result<volume::Found> read_header(const volume::Location& at);
 
 } // namespace dek::kcm

@@ -5,6 +5,8 @@
 
 #include <fcntl.h>
 
+#include "kcm/header_reader.h"
+
 namespace dek::kcm {
 namespace {
 
@@ -35,7 +37,7 @@ Result<HeaderSite> site_in_file(const Device& device, const std::string& file, A
 Result<SitedHeader> read_site(Result<HeaderSite> site) {
     if (!site)
         return tl::unexpected(site.error());
-    auto found = volume::read(site->location);
+    auto found = read_header(site->location);
     if (!found)
         return fail(found.error().code, site->text() + ": " + found.error().reason);
     return SitedHeader{std::move(*site), std::move(*found)};

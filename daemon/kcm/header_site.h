@@ -34,8 +34,8 @@ struct SitedHeader {
 // The place itself, whatever lies there. The device must outlive it.
 Result<HeaderSite> header_site(const Device& device, const HeaderQuery& query, Access access);
 
-// The header. Errc::not_found, corrupt and the like as volume::read; Errc::refused when several
-// places hold one and the caller did not say which.
+// The header. Errc::not_found, corrupt and the like as volume::read; Errc::timeout as
+// read_header(); Errc::refused when several places hold one and the caller did not say which.
 Result<SitedHeader> find_header(const Device& device, const HeaderQuery& query, Access access);
 
 // What lies where a header is looked for without being told, as far as it is one: those that can be

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // dekctl protect, attach, detach, erase, status, topology, switch, resize.
 #include <array>
+#include <chrono>
 #include <memory>
+#include <thread>
 
 #include "options.h"
 #include "terminal.h"
@@ -70,27 +72,46 @@ Action protect(CLI::App& app, Session& session) {
     return [&session] { return session.answer("Protect", print_volume_line); };
 }
 
+void wait_option(CLI::App& app, const char* help, std::function<void(std::chrono::seconds)> take) {
+    app.add_option_function<std::string>(
+           "--wait",
+           [take = std::move(take)](const std::string& text) {
+               const std::uint64_t seconds = number_from(text, "--wait");
+               if (seconds > 600)
+                   usage_error("--wait", "is at most 600 seconds");
+               take(std::chrono::seconds(seconds));
+           },
+           help)
+        ->type_name("SECONDS");
+}
+
 Action attach(CLI::App& app, Session& session) {
     device_argument(app, session);
     text_option(app, session, "--name", "name", "NAME", "Another name than the header's");
     header_place(app, session);
     shim_option(app, session);
     flag_option(app, session, "--force", "force", "Even an older header, or against a warning");
-    return [&session] { return session.answer("Attach", print_volume_line); };
+    const auto patience = std::make_shared<std::chrono::seconds>(0);
+    wait_option(app, "Seconds that a device that does not answer may take; default 0",
+                [patience](std::chrono::seconds given) { *patience = given; });
+    return [&session, patience] {
+        const auto end = std::chrono::steady_clock::now() + *patience;
+        for (;;) {
+            auto done = session.answer("Attach", print_volume_line);
+            if (done || done.error().code != Errc::timeout ||
+                std::chrono::steady_clock::now() >= end)
+                return done;
+            std::this_thread::sleep_for(std::chrono::seconds(1));
+        }
+    };
 }
 
 Action detach(CLI::App& app, Session& session) {
     named_argument(app, session, "name", "name", "Name of the volume")->required();
-    app.add_option_function<std::string>(
-           "--wait",
-           [&session](const std::string& text) {
-               const std::uint64_t seconds = number_from(text, "--wait");
-               if (seconds > 600)
-                   usage_error("--wait", "is at most 600 seconds");
-               session.arguments["timeout"] = seconds * 1000;
-           },
-           "Seconds that a volume in use may take to become free; default 5")
-        ->type_name("SECONDS");
+    wait_option(app, "Seconds that a volume in use may take to become free; default 5",
+                [&session](std::chrono::seconds given) {
+                    session.arguments["timeout"] = given.count() * 1000;
+                });
     return [&session] { return session.answer("Detach", {}); };
 }
 

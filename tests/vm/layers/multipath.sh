@@ -119,14 +119,23 @@ echo running >"/sys/block/$c/device/state"
 check "killed without paths: the other one" eventually are AA
 check "killed without paths: no error, nothing lost" end
 
-# ---- nor does who attaches hold up everybody else
+# ---- nor does who wants to read a header there hold up everybody else, or the next kcmd
 d detach v
 for disk in "$a" "$c"; do echo offline >"/sys/block/$disk/device/state"; done
 check "attached without paths: all fail" eventually are FF
 check "attached without paths: it does not answer" fails 'does not answer' d attach /dev/mapper/mp
+check "attached without paths: nor does its header" fails 'does not answer' d header show /dev/mapper/mp
+kill -9 "$kcmd" # it is gone when its read has ended
+start_kcmd
+check "attached without paths: killed while it reads, the next one answers" answers
+d attach /dev/mapper/mp --wait 120 >attach.log 2>&1 &
+attach=$!
+sleep 8
+check "attached without paths: it is tried again" kill -0 $attach
 for disk in "$a" "$c"; do echo running >"/sys/block/$disk/device/state"; done
 check "attached without paths: they return" eventually are AA
-check "attached without paths: then it is attached" eventually d attach /dev/mapper/mp
+check "attached without paths: then it is attached" wait $attach
+sed 's/^/    /' attach.log
 
 # ---- kcmd away: made anew from the configuration
 d detach v
