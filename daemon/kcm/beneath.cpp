@@ -14,8 +14,7 @@ namespace dek::kcm {
 namespace {
 
 bool is_of(const volume::Header& header, const dek_association_entry& a) {
-    const std::string id(reinterpret_cast<const char*>(a.key_id),
-                         std::min<std::size_t>(a.key_id_length, sizeof a.key_id));
+    const auto id = key_id_of(a);
     return std::any_of(header.keys.begin(), header.keys.end(),
                        [&](const auto& key) { return key.id == id; });
 }

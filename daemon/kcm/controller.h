@@ -9,7 +9,7 @@
 
 #include "kcm/device_use.h"
 #include "kcm/guard.h"
-#include "kcm/header_reader.h"
+#include "kcm/header_site.h"
 #include "kcm/key_service.h"
 #include "kcm/keystore_seat.h"
 #include "kcm/legs.h"
@@ -142,7 +142,6 @@ class Controller {
     // The header of volume `uuid` as it is there now: authenticated, and no older than one seen.
     Result<volume::Header> read_current(const Device& device, const HeaderQuery& query,
                                         const Uuid& uuid);
-    Result<volume::Header> current(const SitedHeader& sited, const Uuid& uuid);
     Result<void> check_name_free(const std::string& name);
     // Which one it is to be: its kind.
     Result<std::string> choose_shim(ShimChoice choice, const std::string& endpoint_policy);
@@ -195,9 +194,11 @@ class Controller {
     // detach.cpp
     Result<void> check_legs_known(const Volume& volume);
     Result<bool> is_served(const Volume& volume);
-    void leave_legs(const Volume& volume);
     Result<void> check_detached(const Device& device, const std::optional<Uuid>& uuid);
+    Result<void> take_down(const Volume& volume);
     Result<void> clear_away(const Volume& volume);
+    Result<void> leave_legs(const Volume& volume);
+    void forget(const Volume& volume);
     void keep_attached(const Volume& volume);
     Result<std::vector<std::string>> keys_of_its_own(const SitedHeader& sited,
                                                      std::vector<std::string>& kept);
@@ -220,7 +221,7 @@ class Controller {
 
     // resync.cpp
     bool resync_volume(const Record& record, const std::vector<dek_list_entry>& endpoints);
-    Result<ReadHeader> header_of(const Record& record);
+    Result<Device> device_of(const Record& record);
     Result<void> read_again(Volume& volume, const Record& record);
     void describe(Volume& volume, const Record& record, const dek_list_entry& endpoint);
     Result<void> restore_service(Volume& volume, const dek_list_entry& endpoint);
@@ -233,8 +234,10 @@ class Controller {
     bool settle_record(Volume volume, const Record& record, const Result<void>& done);
     void settle_node(Volume& volume, const Record& record);
     bool resync_site(const ShimSite& at, std::vector<Record> records);
-    std::optional<Record> record_of_stranger(const ShimSite& at, const dek_list_entry& endpoint);
+    Result<Record> record_of_stranger(const ShimSite& at, const dek_list_entry& endpoint);
     void release_tokens(const Volume& volume);
+    Result<bool> legs_have_keys(const Record& record);
+    Result<void> remove_half_made(Volume volume, const Record& record);
     bool lost(const Record& record);
 
     const ShimSite& site(const Volume& volume) const { return parts_.shims.of(volume.shim); }
@@ -247,7 +250,6 @@ class Controller {
     Records records_;
     Legs legs_;
     Guard guard_;
-    HeaderReader headers_;
     std::map<Uuid, Review> reviews_;
     std::set<std::string> lent_; // legs, by UUID, that have another engine than their own
 };

@@ -13,25 +13,32 @@
 namespace dek::kcm {
 
 // What is left of a volume that the shim has lost.
-Result<void> Controller::clear_away(const Volume& v) {
+Result<void> Controller::take_down(const Volume& v) {
     unlink(v.name);
     if (auto r = site(v).backend->conceal(v.node(), std::chrono::milliseconds(500)); !r)
         return fail(r.error().code,
                     "what is left of volume " + v.name + " is still in use: " + r.error().reason);
-    if (auto r = site(v).backend->remove(*site(v).shim, v.node(), std::chrono::milliseconds(500));
-        !r)
+    return site(v).backend->remove(*site(v).shim, v.node(), std::chrono::milliseconds(500));
+}
+
+Result<void> Controller::clear_away(const Volume& v) {
+    if (auto r = take_down(v); !r)
         return r;
-    leave_legs(v);
-    records_.remove(v.name);
-    parts_.registry->withdraw(v.name);
-    keep_guard();
+    if (auto r = leave_legs(v); !r)
+        log_error("legs-not-left", r.error(), {{"volume", v.name}});
+    forget(v);
     return {};
 }
 
 // Nobody can write to the volume any more, so what its legs held for it goes.
-void Controller::leave_legs(const Volume& v) {
-    if (auto r = Beneath(*site(v).shim, v.header, v.survey).leave(); !r)
-        log_error("legs-not-left", r.error(), {{"volume", v.name}});
+Result<void> Controller::leave_legs(const Volume& v) {
+    return Beneath(*site(v).shim, v.header, v.survey).leave();
+}
+
+void Controller::forget(const Volume& v) {
+    records_.remove(v.name);
+    parts_.registry->withdraw(v.name);
+    keep_guard();
 }
 
 // Only a verified header tells what legs beneath hold for the volume, and what is copied by a
@@ -121,7 +128,8 @@ Result<void> Controller::detach(const std::string& name, std::chrono::millisecon
         keep_attached(v);
         return fail(r.error().code, "volume " + name + " stays attached: " + r.error().reason);
     }
-    leave_legs(v);
+    if (auto r = leave_legs(v); !r)
+        log_error("legs-not-left", r.error(), {{"volume", v.name}});
     records_.remove(name);
     parts_.registry->withdraw(name);
     reviews_.erase(v.header.uuid);

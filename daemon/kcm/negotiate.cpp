@@ -79,8 +79,7 @@ Result<EndpointState> EndpointState::read(Shim& shim, const Uuid& uuid) {
 
 bool is_right(const EndpointState& state, const dek_association_entry& a,
               const volume::Header& header) {
-    const std::string id(reinterpret_cast<const char*>(a.key_id),
-                         std::min<std::size_t>(a.key_id_length, sizeof a.key_id));
+    const auto id = key_id_of(a);
     const auto keyed = state.keyed.find(a.handle);
     for (std::size_t i = 0; i < header.keys.size(); i++)
         if (header.keys[i].id == id && same_geometry(a.app_info, tweak_geometry(header)))

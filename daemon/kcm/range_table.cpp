@@ -221,11 +221,6 @@ Result<void> fill(const Volume& v, Shim& shim, LegState& leg) {
 
 } // namespace
 
-std::string key_id_of(const dek_association_entry& a) {
-    return {reinterpret_cast<const char*>(a.key_id),
-            std::min<std::size_t>(a.key_id_length, sizeof a.key_id)};
-}
-
 Result<std::map<std::size_t, LegState>> leg_states(const Volume& v, Shim& shim) {
     std::map<std::size_t, LegState> legs;
     if (!v.survey)

@@ -35,6 +35,4 @@ struct LegState {
 // nothing was looked at.
 Result<std::map<std::size_t, LegState>> leg_states(const Volume& volume, Shim& shim);
 
-std::string key_id_of(const dek_association_entry& association);
-
 } // namespace dek::kcm

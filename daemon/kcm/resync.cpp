@@ -23,9 +23,13 @@ const dek_list_entry* find_endpoint(const std::vector<dek_list_entry>& endpoints
     return nullptr;
 }
 
+std::string name_of(const dek_list_entry& endpoint) {
+    return {endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name)};
+}
+
 // A leg's, or that of an in-place header's place: no volume's.
 bool is_beneath(const dek_list_entry& endpoint) {
-    const std::string_view name(endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name));
+    const auto name = name_of(endpoint);
     return name.starts_with("dekleg-") || name.starts_with("dek.hdr.") ||
            name.starts_with("dek.old.") || is_hidden_name(name);
 }
@@ -97,16 +101,19 @@ void Controller::release_tokens(const Volume& v) {
     }
 }
 
-Result<ReadHeader> Controller::header_of(const Record& record) {
-    return headers_.read(record.device, record.identity, {record.header_lba, record.header_file});
+Result<Device> Controller::device_of(const Record& record) {
+    auto device = open_device(record.device, Access::read);
+    if (device && device->identity() != record.identity)
+        return fail(Errc::refused, record.device + " is another device now");
+    return device;
 }
 
 // The header as it is on the device, authenticated.
 Result<void> Controller::read_again(Volume& v, const Record& record) {
-    const auto there = header_of(record);
-    if (!there)
-        return tl::unexpected(there.error());
-    auto header = current(there->sited, record.uuid);
+    auto device = device_of(record);
+    if (!device)
+        return tl::unexpected(device.error());
+    auto header = read_current(*device, {record.header_lba, record.header_file}, record.uuid);
     if (!header)
         return tl::unexpected(header.error());
     v.header = *header;
@@ -117,9 +124,11 @@ Result<void> Controller::read_again(Volume& v, const Record& record) {
 // What people may know of a volume whose header cannot be verified now: the shim's word for what is
 // served, and the header's for the rest. Nothing is done by it.
 void Controller::describe(Volume& v, const Record& record, const dek_list_entry& endpoint) {
-    const auto there = header_of(record);
-    if (there && there->sited.found.copy.header.uuid == record.uuid)
-        v.header = there->sited.found.copy.header;
+    if (auto device = device_of(record)) {
+        auto sited = find_header(*device, {record.header_lba, record.header_file}, Access::read);
+        if (sited && sited->found.copy.header.uuid == record.uuid)
+            v.header = sited->found.copy.header;
+    }
     v.header.offset = endpoint.first;
     v.header.size = endpoint.count;
     v.header.data_unit = endpoint.data_unit;
@@ -200,23 +209,61 @@ Result<std::shared_ptr<const Survey>> Controller::find_legs(Volume& v, const Rec
     return look(v);
 }
 
+// Some leg, wherever it is, has a key of the volume.
+Result<bool> Controller::legs_have_keys(const Record& record) {
+    Shim& shim = *parts_.shims.of(record.shim).shim;
+    const auto endpoints = shim.list();
+    if (!endpoints)
+        return tl::unexpected(endpoints.error());
+    for (const auto& leg : *endpoints) {
+        Uuid uuid;
+        std::memcpy(uuid.data(), leg.uuid, uuid.size());
+        const auto associations =
+            is_beneath(leg) ? shim.associations(uuid) : std::vector<dek_association_entry>();
+        if (!associations)
+            return tl::unexpected(associations.error());
+        for (const auto& a : *associations)
+            if (std::count(record.keys.begin(), record.keys.end(), key_id_of(a)) > 0)
+                return true;
+    }
+    return false;
+}
+
+// Nobody was told of it, but legs beneath may hold what it was to have: only its header tells
+// which. A key must not stay with LBAs that become somebody else's.
+Result<void> Controller::remove_half_made(Volume v, const Record& record) {
+    const auto survey = find_legs(v, record);
+    if (!survey && may_pass(survey.error().code) && survey.error().code != Errc::not_found)
+        return tl::unexpected(survey.error());
+    if (!survey || !*survey) {
+        const auto keyed = legs_have_keys(record);
+        if (!keyed)
+            return tl::unexpected(keyed.error());
+        if (*keyed)
+            return survey ? fail(Errc::not_found, "endpoints have its keys, but none is beneath " +
+                                                      record.device + " now")
+                          : Result<void>(tl::unexpected(survey.error()));
+    }
+    v.survey = survey.value_or(nullptr);
+    if (auto r = take_down(v); !r)
+        return r;
+    if (auto r = leave_legs(v); !r)
+        return r;
+    forget(v);
+    return {};
+}
+
 // True: it has to wait for something.
 bool Controller::lost(const Record& record) {
     const auto known = parts_.registry->find(record.name);
     Volume v = known ? *known : volume_of(record);
-    if (!record.complete) { // nobody was told of it, but legs beneath may hold what it was to have
-        auto survey = find_legs(v, record);
-        const auto code = survey ? Errc{} : survey.error().code;
-        if (code == Errc::locked || code == Errc::timeout || code == Errc::unavailable ||
-            code == Errc::busy) {
-            log_error("half-made-volume-stays", survey.error(), {{"volume", v.name}});
-            return true;
-        }
-        v.survey = survey.value_or(nullptr);
-        if (auto r = clear_away(v); !r)
-            log_error("half-made-volume-stays", r.error(), {{"volume", v.name}});
-        log(Level::notice, "half-made-volume-removed", {{"volume", v.name}});
-        return false;
+    if (!record.complete) {
+        const auto removed = remove_half_made(std::move(v), record);
+        if (removed)
+            log(Level::notice, "half-made-volume-removed", {{"volume", record.name}});
+        else
+            log_error("half-made-volume-stays", removed.error(), {{"volume", record.name}});
+        return !removed;
     }
     unlink(v.name); // its block device may go at any time, and the number to somebody else
     v.state = VolumeState::down;
@@ -353,20 +400,25 @@ bool Controller::release_legs(Shim& shim) {
 
 // An endpoint without a record (the run directory was wiped): ours if the device beneath holds its
 // header.
-std::optional<Record> Controller::record_of_stranger(const ShimSite& at,
-                                                     const dek_list_entry& endpoint) {
+Result<Record> Controller::record_of_stranger(const ShimSite& at, const dek_list_entry& endpoint) {
     const auto origin = at.backend->origin(endpoint);
     Record r;
     std::memcpy(r.uuid.data(), endpoint.uuid, r.uuid.size());
-    const auto there = headers_.read(origin.device, "", {});
-    if (!there || there->sited.found.copy.header.uuid != r.uuid)
-        return std::nullopt;
-    r.name = origin.name.empty() ? there->sited.found.copy.header.name : origin.name;
-    r.device = there->device.path;
+    auto device = open_device(origin.device, Access::read);
+    if (!device)
+        return tl::unexpected(device.error());
+    auto sited = find_header(*device, {}, Access::read);
+    if (!sited)
+        return tl::unexpected(sited.error());
+    const auto& header = sited->found.copy.header;
+    if (header.uuid != r.uuid)
+        return fail(Errc::refused, device->path + " holds the header of another volume");
+    r.name = origin.name.empty() ? header.name : origin.name;
     if (!volume::name_is_valid(r.name) || parts_.registry->find(r.name))
-        return std::nullopt;
-    r.identity = there->device.identity();
-    r.header_lba = there->sited.site.lba;
+        return fail(Errc::exists, "its name is no volume's, or another one's");
+    r.device = device->path;
+    r.identity = device->identity();
+    r.header_lba = sited->site.lba;
     r.shim = at.kind;
     r.complete = false; // so that what is missing of it is made
     return r;
@@ -398,12 +450,12 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
             ours = ours || std::memcmp(endpoint.uuid, record.uuid.data(), record.uuid.size()) == 0;
         if (ours || is_beneath(endpoint))
             continue;
-        if (auto stranger = record_of_stranger(at, endpoint))
+        if (auto stranger = record_of_stranger(at, endpoint)) {
             records.push_back(std::move(*stranger));
-        else
-            log(Level::warning, "endpoint-of-nobody",
-                {{"name",
-                  std::string(endpoint.name, ::strnlen(endpoint.name, sizeof endpoint.name))}});
+        } else {
+            waiting = waiting || stranger.error().code == Errc::timeout;
+            log_error("endpoint-of-nobody", stranger.error(), {{"name", name_of(endpoint)}});
+        }
     }
     for (const auto& record : records)
         waiting = resync_volume(record, *endpoints) || waiting;
@@ -411,13 +463,17 @@ bool Controller::resync_site(const ShimSite& at, std::vector<Record> records) {
 }
 
 bool Controller::resync() {
-    bool waiting = false;
+    bool waiting = false, held = false;
     drop_pool_keepers();
     for (const auto& at : parts_.shims.all())
-        if (at.kind == "kernel" && !release_legs(*at.shim))
-            return true;
-    (void)legs_.restore(); // it has said why it could not
+        held = held || (at.kind == "kernel" && !release_legs(*at.shim));
+    if (!held)
+        (void)legs_.restore(); // it has said why it could not
     for (const auto& at : parts_.shims.all()) {
+        if (held && at.kind == "kernel") { // what reads through legs would wait
+            waiting = true;
+            continue;
+        }
         auto records = records_.all();
         std::erase_if(records, [&](const Record& r) { return r.shim != at.kind; });
         waiting = resync_site(at, std::move(records)) || waiting;

@@ -220,6 +220,11 @@ Result<std::vector<dek_range_entry>> Shim::ranges(const Uuid& uuid) {
     return all;
 }
 
+std::string key_id_of(const dek_association_entry& a) {
+    return {reinterpret_cast<const char*>(a.key_id),
+            std::min<std::size_t>(a.key_id_length, sizeof a.key_id)};
+}
+
 Result<std::vector<dek_association_entry>> Shim::associations(const Uuid& uuid) {
     const auto page = std::make_unique<dek_ioc_associations>(addressed<dek_ioc_associations>(uuid));
     std::vector<dek_association_entry> all;

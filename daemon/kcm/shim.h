@@ -20,6 +20,8 @@ namespace dek::kcm {
 
 using volume::Uuid;
 
+std::string key_id_of(const dek_association_entry& association);
+
 // One way to the shim: the control file, or in tests an endpoint in the same process.
 class ShimTransport {
   public:

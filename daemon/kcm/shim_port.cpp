@@ -32,10 +32,7 @@ struct ShimPort::Wanted {
         map = LunMap::from(std::move(ranges)).value();
         return true;
     }
-    bool has_key_of(const dek_association_entry& a) const {
-        return a.key_id_length == key_id.size() &&
-               std::memcmp(a.key_id, key_id.data(), key_id.size()) == 0;
-    }
+    bool has_key_of(const dek_association_entry& a) const { return key_id_of(a) == key_id; }
 };
 
 namespace {
@@ -105,8 +102,11 @@ Result<void> ShimPort::replace(const Wanted& wanted, const std::vector<std::uint
     if (stale.size() == 1) {
         if (auto r = send_for(wanted, DEK_OP_UPDATE, stale[0], block); !r)
             return r;
-        if (status_of(block) == DEK_OK)
+        const auto status = status_of(block);
+        if (status == DEK_OK)
             return send_for(wanted, DEK_OP_ASSOCIATE, stale[0], block);
+        if (status != DEK_NO_MEMORY && status != DEK_ASSOCIATION_OVERFLOW)
+            return {}; // the old one is as it was: better than none
     }
     auto hold = Hold::whole(*shim_, uuid_);
     if (!hold)
