@@ -287,6 +287,16 @@ Result<void> dm_rename(const std::string& from, const std::string& to) {
     return run_and_settle(task.get(), 0, what);
 }
 
+Result<void> dm_make_node(const std::string& name) {
+    if (dm_udev_get_sync_support())
+        return {};
+    const Task task = named_task(DM_DEVICE_MKNODES, name);
+    if (!task || !dm_task_run(task.get()))
+        return failed(task.get(), "the node of device " + name + " cannot be made");
+    dm_task_update_nodes();
+    return {};
+}
+
 Result<void> dm_suspend(const std::string& name, Freeze freeze,
                         std::chrono::milliseconds patience) {
     const Task task = named_task(DM_DEVICE_SUSPEND, name);

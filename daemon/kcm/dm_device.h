@@ -62,6 +62,8 @@ Result<void> dm_create(const DmCreate& create);
 
 // The new name, for everybody to see.
 Result<void> dm_rename(const std::string& from, const std::string& to);
+// Where no udev makes nodes: that of a device whose name was given by who did not live to make it.
+Result<void> dm_make_node(const std::string& name);
 
 // Suspends (what is under way ends first, a filesystem on it is frozen), takes the new table, and
 // resumes. On failure the old table, if there was one, is in force and I/O goes on.

@@ -78,7 +78,7 @@ Result<void> Legs::finish_leg(const Leg& leg, const DmInfo& info) {
         if (auto r = parts_.shim->map(leg.uuid, 1, *ranges); !r)
             return r;
     }
-    return info.name == dm_name(leg) ? Result<void>() : give_name(leg, info.name);
+    return info.name == dm_name(leg) ? dm_make_node(info.name) : give_name(leg, info.name);
 }
 
 Result<void> Legs::make_leg(const Leg& leg, dev_t device) {
