@@ -82,6 +82,9 @@ Result<void> Controller::check_detached(const Device& device, const std::optiona
         auto served = is_served(*attached);
         if (!served)
             return tl::unexpected(served.error());
+        for (const auto& record : records_.all())
+            if (!*served && record.name == attached->name && !record.complete)
+                return remove_half_made(*attached, record);
         if (!*served)
             return clear_away(*attached);
     }
@@ -155,6 +158,8 @@ std::string what_is_lost(const HeaderSite& site, const volume::Header* header) {
 // only be erased where the caller says. `why`: what reading it gave.
 Result<HeaderSite> unreadable_site(const Device& device, const HeaderQuery& told,
                                    const Error& why) {
+    if (why.code == Errc::timeout) // it may be there, and of a volume that is attached
+        return tl::unexpected(why);
     if (!told.lba && told.file.empty())
         return why.code == Errc::corrupt || why.code == Errc::unsupported
                    ? fail(why.code,

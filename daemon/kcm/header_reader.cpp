@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 namespace dek::kcm {
 namespace {
 
@@ -41,11 +43,15 @@ Error no_answer() {
     return {Errc::timeout, "it does not answer: the header cannot be read"};
 }
 
-// From here on this thread has descriptors of its own: `fd` and the standard ones.
-void keep_only(int fd) {
+// From here on this thread has descriptors of its own: `fd`, which is the caller's to close, and
+// the standard ones. None where the kernel does not let it: `fd` is everybody's then.
+Fd keep_only(int fd) {
     const auto kept = static_cast<unsigned>(fd);
-    if (::close_range(kept + 1, ~0u, CLOSE_RANGE_UNSHARE) == 0 && kept > STDERR_FILENO + 1)
+    if (::close_range(kept + 1, ~0u, CLOSE_RANGE_UNSHARE) != 0)
+        return Fd();
+    if (kept > STDERR_FILENO + 1)
         ::close_range(STDERR_FILENO + 1, kept - 1, 0);
+    return Fd(fd);
 }
 
 } // namespace
@@ -60,7 +66,7 @@ Result<volume::Found> read_header(const volume::Location& at) {
             return tl::unexpected(no_answer());
     }
     std::packaged_task<Result<volume::Found>()> task([at] {
-        keep_only(at.fd);
+        const Fd own = keep_only(at.fd); // closed before it answers
         return volume::read(at);
     });
     auto answer = task.get_future();

@@ -22,10 +22,15 @@ Result<HeaderQuery> place_of(const volume::Header& header, const HeaderQuery& qu
 }
 
 // On the whole device: a header beside another volume's lies in that one's data.
-Result<void> check_others(const Device& device, const HeaderQuery& place, const Uuid& uuid) {
+Result<void> check_others(const Device& device, const HeaderQuery& place, const Uuid& uuid,
+                          bool force) {
     if (!place.file.empty())
         return {};
     for (const auto& [lba, there] : probe_headers(device)) {
+        if (!there && there.error().code == Errc::timeout)
+            return tl::unexpected(there.error());
+        if (force)
+            continue;
         if (there && there->found.copy.header.uuid != uuid)
             return fail(Errc::refused, device.path + " holds another volume, " +
                                            there->found.copy.header.name + " (header at LBA " +
@@ -85,7 +90,7 @@ Result<volume::Copy> Controller::header_restore(const std::string& path, const H
     auto key = parts_.keys->material(backup.header.keys.front());
     if (!key)
         return tl::unexpected(key.error());
-    if (auto r = force ? Result<void>() : check_others(*device, *place, backup.header.uuid); !r)
+    if (auto r = check_others(*device, *place, backup.header.uuid, force); !r)
         return tl::unexpected(r.error());
     if (auto r = restore_into(*device, *place, backup, *key, force); !r)
         return tl::unexpected(r.error());

@@ -34,6 +34,8 @@ Result<void> check_no_header(const Device& device) {
     auto here = find_header(device, {}, Access::read);
     if (!here && here.error().code == Errc::not_found)
         return {};
+    if (!here && here.error().code == Errc::timeout)
+        return tl::unexpected(here.error());
     return fail(Errc::refused, (here ? device.path + " holds volume " + here->found.copy.header.name
                                      : here.error().reason) +
                                    "; --force puts an endpoint beneath it all the same");

@@ -108,10 +108,13 @@ Result<void> Controller::check_target(const ProtectRequest& request, Plan& plan)
         return tl::unexpected(claimed.error());
     plan.claim = std::move(*claimed);
     // What force would go over.
-    for (const auto& [lba, there] : probe_headers(plan.device))
+    for (const auto& [lba, there] : probe_headers(plan.device)) {
+        if (!there && there.error().code == Errc::timeout)
+            return tl::unexpected(there.error());
         if (there)
             if (auto r = check_detached(plan.device, there->found.copy.header.uuid); !r)
                 return r;
+    }
     const auto& file = request.header.file;
     if (file.empty())
         return {};

@@ -209,8 +209,12 @@ Result<std::shared_ptr<const Survey>> Controller::find_legs(Volume& v, const Rec
     return look(v);
 }
 
-// Some leg, wherever it is, has a key of the volume.
+// Some leg, wherever it is, has a key of this volume and of no other.
 Result<bool> Controller::legs_have_keys(const Record& record) {
+    std::set<std::string> own;
+    for (const auto& id : record.keys)
+        if (parts_.registry->using_key(id) == std::vector{record.name})
+            own.insert(id);
     Shim& shim = *parts_.shims.of(record.shim).shim;
     const auto endpoints = shim.list();
     if (!endpoints)
@@ -223,7 +227,7 @@ Result<bool> Controller::legs_have_keys(const Record& record) {
         if (!associations)
             return tl::unexpected(associations.error());
         for (const auto& a : *associations)
-            if (std::count(record.keys.begin(), record.keys.end(), key_id_of(a)) > 0)
+            if (own.contains(key_id_of(a)))
                 return true;
     }
     return false;
@@ -233,7 +237,9 @@ Result<bool> Controller::legs_have_keys(const Record& record) {
 // which. A key must not stay with LBAs that become somebody else's.
 Result<void> Controller::remove_half_made(Volume v, const Record& record) {
     const auto survey = find_legs(v, record);
-    if (!survey && may_pass(survey.error().code) && survey.error().code != Errc::not_found)
+    const auto code = survey ? Errc::internal : survey.error().code;
+    if (code == Errc::locked || code == Errc::timeout || code == Errc::unavailable ||
+        code == Errc::busy)
         return tl::unexpected(survey.error());
     if (!survey || !*survey) {
         const auto keyed = legs_have_keys(record);
@@ -247,8 +253,11 @@ Result<void> Controller::remove_half_made(Volume v, const Record& record) {
     v.survey = survey.value_or(nullptr);
     if (auto r = take_down(v); !r)
         return r;
-    if (auto r = leave_legs(v); !r)
-        return r;
+    if (auto r = leave_legs(v); !r) {
+        if (legs_have_keys(record).value_or(true))
+            return r;
+        log_error("legs-not-left", r.error(), {{"volume", v.name}}); // fenced: the guard's
+    }
     forget(v);
     return {};
 }

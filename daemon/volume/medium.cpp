@@ -64,7 +64,7 @@ AlignedBytes::AlignedBytes(std::size_t size)
 }
 
 Fd direct_again(int fd, std::uint64_t byte, int access) {
-    const std::string self = "/proc/self/fd/" + std::to_string(fd);
+    const std::string self = "/proc/thread-self/fd/" + std::to_string(fd);
     Fd direct(::open(self.c_str(), access | O_DIRECT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (!direct)
         return direct;

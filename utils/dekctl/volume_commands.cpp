@@ -82,7 +82,8 @@ void wait_option(CLI::App& app, const char* help, std::function<void(std::chrono
                take(std::chrono::seconds(seconds));
            },
            help)
-        ->type_name("SECONDS");
+        ->type_name("SECONDS")
+        ->take_last(); // a unit's own, then its OPTIONS
 }
 
 Action attach(CLI::App& app, Session& session) {
@@ -97,9 +98,11 @@ Action attach(CLI::App& app, Session& session) {
     return [&session, patience] {
         const auto end = std::chrono::steady_clock::now() + *patience;
         for (;;) {
+            const auto begun = std::chrono::steady_clock::now();
             auto done = session.answer("Attach", print_volume_line);
-            if (done || done.error().code != Errc::timeout ||
-                std::chrono::steady_clock::now() >= end)
+            const auto now = std::chrono::steady_clock::now();
+            const bool at_work = session.timeout.count() && now - begun >= session.timeout;
+            if (done || done.error().code != Errc::timeout || at_work || now >= end)
                 return done;
             std::this_thread::sleep_for(std::chrono::seconds(1));
         }

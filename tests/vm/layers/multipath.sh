@@ -125,6 +125,8 @@ for disk in "$a" "$c"; do echo offline >"/sys/block/$disk/device/state"; done
 check "attached without paths: all fail" eventually are FF
 check "attached without paths: it does not answer" fails 'does not answer' d attach /dev/mapper/mp
 check "attached without paths: nor does its header" fails 'does not answer' d header show /dev/mapper/mp
+check "attached without paths: what may be there is not erased" fails 'does not answer' d erase /dev/mapper/mp --header-at 0 --force
+check "attached without paths: or written over" fails 'does not answer' d protect /dev/mapper/mp --name w --force
 kill -9 "$kcmd" # it is gone when its read has ended
 start_kcmd
 check "attached without paths: killed while it reads, the next one answers" answers
