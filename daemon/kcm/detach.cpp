@@ -12,7 +12,6 @@
 
 namespace dek::kcm {
 
-// What is left of a volume that the shim has lost.
 Result<void> Controller::take_down(const Volume& v) {
     unlink(v.name);
     if (auto r = site(v).backend->conceal(v.node(), std::chrono::milliseconds(500)); !r)
@@ -21,6 +20,7 @@ Result<void> Controller::take_down(const Volume& v) {
     return site(v).backend->remove(*site(v).shim, v.node(), std::chrono::milliseconds(500));
 }
 
+// What is left of a volume that the shim has lost.
 Result<void> Controller::clear_away(const Volume& v) {
     if (auto r = take_down(v); !r)
         return r;

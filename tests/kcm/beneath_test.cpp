@@ -10,6 +10,8 @@
 #include "kcm/device_lbas.h"
 #include "kcm/engine_loan.h"
 #include "kcm/hold.h"
+#include "kcm/negotiate.h"
+#include "kcm/shim_port.h"
 
 using namespace dek;
 using namespace dek::kcm;
@@ -233,12 +235,16 @@ TEST_CASE("an update that is refused leaves what is keyed as it is", "[beneath]"
     Bench b;
     REQUIRE(b.of(b.header).encrypt(b.finder()));
     const auto handles = b.handles(0);
-    auto grown = b.header;
-    grown.ranges[1].lbas.count = 1600;
-    const auto bad = [](const volume::HeaderKey&) -> Result<Secret> {
-        return Secret(64); // two halves that are the same
-    };
-    CHECK_FALSE(b.of(grown).encrypt(bad));
+    const auto talk = Negotiation::begin(b.shim, b.legs[0]);
+    REQUIRE(talk);
+    Secret padded(DEK_KEY_DATA_SIZE);
+    const dek_blob blob = blob_of(b.key, padded);
+    const std::vector<dek_range> beyond{{2048, leg_lbas}}; // the device's end
+    auto block = CommandBlock::associate({talk->endpoint_id(), 1},
+                                         {0, &blob, "mine", tweak_geometry(b.header), beyond});
+    REQUIRE(block);
+    REQUIRE(ShimPort(b.shim, b.legs[0]).send(block->bytes()));
+    CHECK(std::as_const(*block).decode()->status == DEK_INVALID_RANGE);
     CHECK(b.in_state(0, DEK_RANGE_KEYED) == encrypted_device_map(b.header));
     CHECK(b.handles(0) == handles);
 }
