@@ -50,8 +50,15 @@ untouched() {
         grep -q ' associations 0 ranges 0 ' /tmp/list || { cat /tmp/list; return 1; }
     done
 }
+keyed() {
+    for leg in a b; do
+        vm_endpoint "$(dmsetup table "dekleg-$leg" | cut -d' ' -f4)" list | grep -q ' associations [1-9]' && return
+    done
+    false
+}
 settled() { up v || { ! d status v && untouched; }; }
 kill_kcmd
+kept=
 for n in ${STEPS:-$(seq 80)}; do
     rm -f armed
     kcmd_env="LD_PRELOAD=/bin/libkillpoint.so KILLPOINT_AT=$n KILLPOINT_IOCTL=1 KILLPOINT_PREFIX=/dev KILLPOINT_ARM=/tmp/armed"
@@ -62,14 +69,23 @@ for n in ${STEPS:-$(seq 80)}; do
     if d attach /dev/mapper/stripes >/dev/null 2>&1; then break; fi
     wait "$kcmd" 2>/dev/null
     rm -f armed
+    away=
+    if [ -z "$kept" ] && keyed && dmsetup remove stripes; then away=$n kept=$n; fi
     start_kcmd
     answers
+    if [ -n "$away" ]; then # only its header tells which keys are to be left where
+        sleep 8
+        check "an attach killed at step $n, its device away: it is not forgotten" d status v
+        check "an attach killed at step $n, its device away: nor are the keys" keyed
+        dmsetup create stripes --table "0 $length striped 2 128 $a 0 $b 0"
+    fi
     check "an attach killed at step $n: it is there or nothing of it" eventually settled
     d detach v 2>/dev/null
     check "an attach killed at step $n: nothing is keyed" eventually untouched
     kill_kcmd
 done
 check "there were steps to be killed at: $n" [ "$n" -gt 4 ]
+check "one with keys on its legs and nothing else: $kept" [ -n "$kept" ]
 rm -f armed
 kill_kcmd 2>/dev/null
 start_kcmd
