@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """An exported volume with encryption, against qemu-storage-daemon's LUKS FUSE export and against the same shim
-without encryption: volume.py BUILD-FOLDER [ROUNDS]. All three are FUSE files over tmpfs, driven by the same
-fio jobs, read and write mixed, in turns whose order rotates; figures are medians of each round's ratio."""
+without encryption: volume.py BUILD-FOLDER [STARTS]. All three are FUSE files over tmpfs, driven by the same
+fio jobs, read and write mixed, in turns whose order rotates; figures are medians of each round's ratio. All is set
+up anew a few times, for where its memory happens to lie can tell two equal volumes apart by a tenth."""
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ JOBS = {
 }
 GOALS = {"4k_qd32": (5, 0.92), "1m": (6, 0.85)}
 SECONDS = 1
+ROUNDS = 4  # of each start
 
 
 def run(*argv, **kwargs):
@@ -113,38 +115,44 @@ def fio(path, options):
     return (job["read"]["bw_bytes"] + job["write"]["bw_bytes"]) / (1 << 20)
 
 
-def measure(paths, rounds):
-    results = {job: {name: [] for name in paths} for job in JOBS}
+def measure(paths, results):
     for path in paths.values():  # every block exists before it is timed
         run("fio", "--name=fill", f"--filename={path}", "--direct=1", "--ioengine=libaio", "--rw=write",
             "--bs=1m", f"--size={SIZE}")
     order = list(paths)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         order.append(order.pop(0))
         for job, options in JOBS.items():
             for name in order:
                 results[job][name].append(fio(paths[name], options))
-    return results
 
 
 def ratio(by_name, peer):
     return statistics.median(ours / theirs for ours, theirs in zip(by_name["dekstack"], by_name[peer]))
 
 
-def main():
-    build, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 12
+def start(build, results, encrypted_first):
     work = tempfile.mkdtemp(prefix="dekstack-bench.", dir="/dev/shm")
     qemu = dek = None
+    volumes = [("dekstack", "cipher", "all"), ("plain", "plain", "0-7")]
     try:
         dek = Dekstack(os.path.abspath(build), work)
         qemu = QemuLuks(work)
-        results = measure({"dekstack": dek.volume(work, "cipher", "all"),
-                           "plain": dek.volume(work, "plain", "0-7"), "qemu": qemu.file}, rounds)
+        paths = {name: dek.volume(work, volume, ranges)
+                 for name, volume, ranges in (volumes if encrypted_first else reversed(volumes))}
+        measure(paths | {"qemu": qemu.file}, results)
     finally:
         for part in (qemu, dek):
             if part:
                 part.close()
         shutil.rmtree(work, ignore_errors=True)
+
+
+def main():
+    build, starts = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 6
+    results = {job: {name: [] for name in ("dekstack", "plain", "qemu")} for job in JOBS}
+    for i in range(starts):
+        start(build, results, i % 2 == 0)
     for job, by_name in results.items():
         print(f"{job}: " + ", ".join(f"{n} {statistics.median(v):.0f} MiB/s" for n, v in by_name.items()))
         print(f"figure volume_{job}_vs_qemu_luks {ratio(by_name, 'qemu'):.2f} {GOALS[job][0]}")

@@ -267,8 +267,8 @@ bool Lane::read_requests() {
     bool any = false;
     for (auto& berth : berths_) {
         for (unsigned n = 0; berth->readable && !berth->gone && n < kBatch && !closed_; n++) {
-            // All that is read now might have to wait; and a large write is dealt with while its
-            // data is in the CPU's cache.
+            // All that is read now might have to wait. A large write is dealt with while its data
+            // is in the CPU's cache, and large reads are left for the lanes that help.
             if (berth->waiting_requests + n >= kWaitingRequests || berth->fresh_large ||
                 berth->waiting_large >= kWaitingLarge)
                 break;
@@ -321,8 +321,10 @@ Lane::Got Lane::read_one(Berth& berth) {
     if (!admit(berth, r, static_cast<std::size_t>(n)))
         return Got::other;
     fresh_.push(r);
-    if (r->size > kSmall)
+    if (r->size > kSmall) {
+        berth.fresh_large = true;
         call_.call();
+    }
     return Got::request;
 }
 
@@ -338,7 +340,6 @@ bool Lane::admit(Berth& berth, Request* r, std::size_t bytes) {
     }
     if (r->write && r->size > kSmall) {
         r->large = std::exchange(landing_, nullptr);
-        berth.fresh_large++;
     }
     return true;
 }

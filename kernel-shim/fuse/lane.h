@@ -37,8 +37,8 @@ struct Berth {
     RequestQueue waiting;
     unsigned waiting_requests = 0;
     unsigned waiting_large = 0;
-    unsigned fresh_large = 0;     // read but not looked up
     std::uint64_t seen_epoch = 0; // at the last look at `waiting`
+    bool fresh_large = false;     // a large request is read but not looked up
     bool listening = false;       // its descriptor is in the epoll set
     bool readable = false;
     unsigned requests = 0;                    // taken and not answered: each points here

@@ -16,7 +16,7 @@ void Lane::look_up() {
     if (fresh_.empty())
         return;
     for (auto& berth : berths_)
-        berth->fresh_large = 0;
+        berth->fresh_large = false;
     const std::lock_guard guard(lock_);
     while (Request* r = fresh_.pop()) {
         if (r->opcode == FUSE_FSYNC || examine(*r)) {
